@@ -30,7 +30,10 @@ impl Clock {
         match &self.0 {
             Source::Manual(now) => now.load(Ordering::SeqCst),
             Source::System => {
-                #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "the one place that reads the clock"
+                )]
                 let now = SystemTime::now();
                 // A clock before 1970 or after the year 294,000 is a broken machine: 0 expires everything.
                 now.duration_since(UNIX_EPOCH)

@@ -5,8 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod catalog;
 mod clock;
 mod name;
 
+pub use catalog::{
+    Catalog, CatalogError, DEFAULT_MESSAGE_BYTES, DEFAULT_UNARY_DEADLINE, Finding, Idempotency,
+    MAX_DESCRIPTOR_SET_BYTES, MAX_MESSAGE_BYTES, Method, Service, ServiceSet, disclosure_groups,
+    field_at, field_rule, is_reserved_service,
+};
 pub use clock::{Clock, ManualClock};
 pub use name::{CityCode, NameError, SpiffeId, TrustDomain};

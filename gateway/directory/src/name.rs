@@ -33,11 +33,18 @@ impl FromStr for CityCode {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let digits: [u8; 6] = text.as_bytes().try_into().map_err(|_| NameError::CityCode)?;
+        let digits: [u8; 6] = text
+            .as_bytes()
+            .try_into()
+            .map_err(|_| NameError::CityCode)?;
         let sound = digits.iter().all(u8::is_ascii_digit)
             && digits.ends_with(b"00")
             && (b'1'..=b'9').contains(&digits[0]);
-        if sound { Ok(Self(digits)) } else { Err(NameError::CityCode) }
+        if sound {
+            Ok(Self(digits))
+        } else {
+            Err(NameError::CityCode)
+        }
     }
 }
 
@@ -65,7 +72,10 @@ impl TrustDomain {
 
     /// The SPIFFE ID of this city's gateway.
     pub fn gateway(&self) -> SpiffeId {
-        SpiffeId { text: format!("spiffe://{}/gateway", self.0).into(), domain: self.clone() }
+        SpiffeId {
+            text: format!("spiffe://{}/gateway", self.0).into(),
+            domain: self.clone(),
+        }
     }
 }
 
@@ -138,21 +148,31 @@ impl FromStr for SpiffeId {
         if text.len() > 2_048 {
             return Err(NameError::SpiffeId("too long"));
         }
-        let rest = text.strip_prefix("spiffe://").ok_or(NameError::SpiffeId("scheme"))?;
+        let rest = text
+            .strip_prefix("spiffe://")
+            .ok_or(NameError::SpiffeId("scheme"))?;
         let (domain, path) = rest.split_once('/').ok_or(NameError::SpiffeId("no path"))?;
         let domain = domain.parse()?;
         let mut segments = 0;
         for segment in path.split('/') {
             segments += 1;
-            let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            if segment.is_empty() || segment == "." || segment == ".." || !segment.bytes().all(sound) {
+            let sound =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            if segment.is_empty()
+                || segment == "."
+                || segment == ".."
+                || !segment.bytes().all(sound)
+            {
                 return Err(NameError::SpiffeId("path segment"));
             }
         }
         if segments > 8 {
             return Err(NameError::SpiffeId("more than eight path segments"));
         }
-        Ok(Self { text: text.into(), domain })
+        Ok(Self {
+            text: text.into(),
+            domain,
+        })
     }
 }
 
