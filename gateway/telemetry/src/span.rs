@@ -1,0 +1,174 @@
+//! One span per hop of a call.
+
+use http::HeaderValue;
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer as _},
+};
+use opentelemetry_sdk::trace::{SdkTracer, Span};
+use tonic::Code;
+
+use crate::{
+    metrics::{OTHER, Side, code_name},
+    traceparent::TraceParent,
+};
+
+/// Makes spans; cloning is cheap. Where no collector is configured it makes empty ones at no cost.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer(Option<SdkTracer>);
+
+/// What may be said about a call beside its method and outcome.
+///
+/// The list is closed so that no payload, identity number, operator or case gets into a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanKey {
+    /// SPIFFE ID of the calling system.
+    Client,
+    /// Exchange id and attempt.
+    Exchange,
+    /// Code of the other city.
+    PeerCity,
+    /// SPIFFE ID of the provider.
+    Provider,
+}
+
+impl SpanKey {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "banqiao.client",
+            Self::Exchange => "banqiao.exchange",
+            Self::PeerCity => "banqiao.peer_city",
+            Self::Provider => "banqiao.provider",
+        }
+    }
+}
+
+impl Tracer {
+    pub(crate) const fn new(tracer: SdkTracer) -> Self {
+        Self(Some(tracer))
+    }
+
+    /// A tracer that makes empty spans.
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Whether spans go anywhere.
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Begins the span of one call.
+    ///
+    /// `traceparent` is the header's value when it came exactly once; a malformed one begins a new trace. `method` is
+    /// the path from the catalogue, `/package.Service/Method`; for a method that is not there, say [`OTHER`].
+    pub fn start(&self, traceparent: Option<&str>, method: &str, side: Side) -> CallSpan {
+        let Some(tracer) = &self.0 else {
+            return CallSpan(None);
+        };
+        let method = method.strip_prefix('/').unwrap_or(method);
+        // The names of the OpenTelemetry conventions for RPC (1.45), which say _OTHER for an unknown method.
+        let name = if method == OTHER { "_OTHER" } else { method };
+        let context = match traceparent.and_then(TraceParent::parse) {
+            Some(parent) => Context::new().with_remote_span_context(parent.to_remote_context()),
+            None => Context::new(),
+        };
+        let kind = if side == Side::Client {
+            SpanKind::Client
+        } else {
+            SpanKind::Server
+        };
+        let builder = tracer
+            .span_builder(name.to_owned())
+            .with_kind(kind)
+            .with_attributes([
+                KeyValue::new("rpc.system.name", "grpc"),
+                KeyValue::new("rpc.method", name.to_owned()),
+                KeyValue::new("banqiao.side", side.as_str()),
+            ]);
+        let span = tracer.build_with_context(builder, &context);
+        CallSpan(Some(Box::new(Open { span, side })))
+    }
+}
+
+/// The span of one call at one hop.
+///
+/// Ends when [`CallSpan::end`] is called or it is dropped; dropped, it says that the call was cancelled.
+#[derive(Debug)]
+#[must_use = "a span ends when it is dropped"]
+pub struct CallSpan(Option<Box<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    span: Span,
+    side: Side,
+}
+
+impl CallSpan {
+    /// The `traceparent` for the next hop. `None` where traces are off: then pass on what came, unchanged.
+    ///
+    /// `tracestate` is passed on unchanged in both cases.
+    pub fn traceparent(&self) -> Option<HeaderValue> {
+        TraceParent::of(self.0.as_ref()?.span.span_context())?.to_header()
+    }
+
+    /// Whether the span is recorded: if not, there is no use in making values for [`CallSpan::annotate`].
+    pub fn is_recording(&self) -> bool {
+        self.0.as_ref().is_some_and(|open| open.span.is_recording())
+    }
+
+    /// Adds what was learned about the call.
+    pub fn annotate(&mut self, key: SpanKey, value: &str) {
+        if let Some(open) = self.0.as_mut().filter(|open| open.span.is_recording()) {
+            open.span
+                .set_attribute(KeyValue::new(key.as_str(), value.to_owned()));
+        }
+    }
+
+    /// Ends the span with the status that the caller got, and the gateway's reason if it raised one.
+    pub fn end(mut self, code: Code, reason: &str) {
+        self.close(code, reason);
+    }
+
+    fn close(&mut self, code: Code, reason: &str) {
+        let Some(mut open) = self.0.take() else {
+            return;
+        };
+        if open.span.is_recording() {
+            let name = code_name(code);
+            open.span
+                .set_attribute(KeyValue::new("rpc.response.status_code", name));
+            if !reason.is_empty() {
+                open.span
+                    .set_attribute(KeyValue::new("banqiao.reason", reason.to_owned()));
+            }
+            if is_error(code, open.side) {
+                open.span.set_attribute(KeyValue::new("error.type", name));
+                open.span.set_status(Status::error(reason.to_owned()));
+            }
+        }
+        open.span.end();
+    }
+}
+
+impl Drop for CallSpan {
+    fn drop(&mut self) {
+        self.close(Code::Cancelled, "");
+    }
+}
+
+/// To a client every status but OK is an error; to a server only those that are its own fault (conventions for gRPC).
+fn is_error(code: Code, side: Side) -> bool {
+    match side {
+        Side::Client => code != Code::Ok,
+        _ => matches!(
+            code,
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        ),
+    }
+}
