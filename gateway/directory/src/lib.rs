@@ -7,7 +7,10 @@
 
 mod catalog;
 mod clock;
+mod document;
+mod key;
 mod name;
+mod text;
 
 pub use catalog::{
     Catalog, CatalogError, DEFAULT_MESSAGE_BYTES, DEFAULT_UNARY_DEADLINE, Finding, Idempotency,
@@ -15,4 +18,10 @@ pub use catalog::{
     field_at, field_rule, is_reserved_service,
 };
 pub use clock::{Clock, ManualClock};
+pub use document::{
+    Agency, City, Directory, Fault, GatewayEndpoint, LedgerPolicy, MAX_DOCUMENT_BYTES, Name,
+    NoteKey, NoteKeyKind, ProtocolRange, Purpose, Receipts, Signers, Status, System, WitnessPolicy,
+};
+pub use key::{KeyError, PublicKey, SigningKey};
 pub use name::{CityCode, NameError, SpiffeId, TrustDomain};
+pub use text::{is_code, is_plain_text};
