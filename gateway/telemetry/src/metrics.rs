@@ -8,7 +8,7 @@ mod gauge;
 mod process;
 mod vocabulary;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use banqiao_directory::Clock;
 use opentelemetry::{
@@ -229,6 +229,12 @@ impl Metrics {
         self.0
             .reloads
             .count(what, &[KeyValue::new("result", result)]);
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -76,6 +77,14 @@ impl ServerTraceLayer {
             metrics: telemetry.metrics().clone(),
             methods,
         }))
+    }
+}
+
+impl fmt::Debug for ServerTraceLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTraceLayer")
+            .field("methods", &self.0.methods.len())
+            .finish()
     }
 }
 

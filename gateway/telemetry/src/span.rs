@@ -61,14 +61,13 @@ impl Tracer {
     /// Begins the span of one call.
     ///
     /// `traceparent` is the header's value when it came exactly once; a malformed one begins a new trace. `method` is
-    /// the path from the catalogue, `/package.Service/Method`; for a method that is not there, say [`OTHER`].
+    /// the path from the catalogue, `/package.Service/Method`, never one from the wire, which may hold anything: while
+    /// the method is not resolved, say [`OTHER`] and call [`CallSpan::resolved`] later.
     pub fn start(&self, traceparent: Option<&str>, method: &str, side: Side) -> CallSpan {
         let Some(tracer) = &self.0 else {
             return CallSpan(None);
         };
-        let method = method.strip_prefix('/').unwrap_or(method);
-        // The names of the OpenTelemetry conventions for RPC (1.45), which say _OTHER for an unknown method.
-        let name = if method == OTHER { "_OTHER" } else { method };
+        let name = span_name(method);
         let context = match traceparent.and_then(TraceParent::parse) {
             Some(parent) => Context::new().with_remote_span_context(parent.to_remote_context()),
             None => Context::new(),
@@ -117,6 +116,20 @@ impl CallSpan {
         self.0.as_ref().is_some_and(|open| open.span.is_recording())
     }
 
+    /// The method was found in the catalogue, and with it the side on which this gateway stands.
+    pub fn resolved(&mut self, method: &str, side: Side) {
+        let Some(open) = self.0.as_mut() else { return };
+        open.side = side;
+        if open.span.is_recording() {
+            let name = span_name(method);
+            open.span.update_name(name.to_owned());
+            open.span
+                .set_attribute(KeyValue::new("rpc.method", name.to_owned()));
+            open.span
+                .set_attribute(KeyValue::new("banqiao.side", side.as_str()));
+        }
+    }
+
     /// Adds what was learned about the call.
     pub fn annotate(&mut self, key: SpanKey, value: &str) {
         if let Some(open) = self.0.as_mut().filter(|open| open.span.is_recording()) {
@@ -154,6 +167,15 @@ impl CallSpan {
 impl Drop for CallSpan {
     fn drop(&mut self) {
         self.close(Code::Cancelled, "");
+    }
+}
+
+/// The method without its leading slash. The OpenTelemetry conventions for RPC (1.45) say `_OTHER` for an unknown one.
+fn span_name(method: &str) -> &str {
+    if method == OTHER {
+        "_OTHER"
+    } else {
+        method.strip_prefix('/').unwrap_or(method)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -257,6 +258,12 @@ impl InFlight {
     }
 }
 
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InFlight").field(&self.side).finish()
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.gauges.calls[self.side as usize].fetch_sub(1, Ordering::Relaxed);
@@ -274,6 +281,12 @@ impl OpenConnection {
     pub(super) fn new(gauges: Arc<Gauges>, kind: ConnectionKind) -> Self {
         gauges.connections[kind as usize].fetch_add(1, Ordering::Relaxed);
         Self { gauges, kind }
+    }
+}
+
+impl fmt::Debug for OpenConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OpenConnection").field(&self.kind).finish()
     }
 }
 
