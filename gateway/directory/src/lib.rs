@@ -7,10 +7,13 @@
 
 mod catalog;
 mod clock;
+mod diff;
 mod document;
+mod envelope;
 mod key;
 mod name;
 mod text;
+mod verify;
 
 pub use catalog::{
     Catalog, CatalogError, DEFAULT_MESSAGE_BYTES, DEFAULT_UNARY_DEADLINE, Finding, Idempotency,
@@ -18,10 +21,13 @@ pub use catalog::{
     field_at, field_rule, is_reserved_service,
 };
 pub use clock::{Clock, ManualClock};
+pub use diff::{Change, ChangeKind, Scope, diff};
 pub use document::{
     Agency, City, Directory, Fault, GatewayEndpoint, LedgerPolicy, MAX_DOCUMENT_BYTES, Name,
     NoteKey, NoteKeyKind, ProtocolRange, Purpose, Receipts, Signers, Status, System, WitnessPolicy,
 };
+pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, MAX_HISTORY, PAYLOAD_TYPE};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use name::{CityCode, NameError, SpiffeId, TrustDomain};
 pub use text::{is_code, is_plain_text};
+pub use verify::{DirectoryError, SignersOf, missing_signatures, verify_first, verify_next};

@@ -137,7 +137,7 @@ impl Method {
             },
             max_deadline: stated_deadline
                 .filter(|limit| !limit.is_zero())
-                .or(unary.then_some(DEFAULT_UNARY_DEADLINE)),
+                .or_else(|| unary.then_some(DEFAULT_UNARY_DEADLINE)),
             max_request_bytes: message_limit(rule.max_request_bytes),
             max_response_bytes: message_limit(rule.max_response_bytes),
             long_lived: rule.long_lived,

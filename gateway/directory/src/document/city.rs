@@ -239,7 +239,7 @@ fn ca_bundle(raw: Option<String>, path: &str, faults: &mut Faults) -> Vec<Vec<u8
         if block.tag() != "CERTIFICATE" {
             // A private key in a published document must not pass silently, nor be printed.
             faults.push(&path, format!("block {at} is no certificate"));
-        } else if block.contents().first() != Some(&0x30) {
+        } else if !is_der_sequence(block.contents()) {
             faults.push(&path, format!("block {at} is not DER"));
         } else if bundle.iter().any(|held| held == block.contents()) {
             faults.push(&path, format!("block {at} stands twice"));
@@ -248,6 +248,27 @@ fn ca_bundle(raw: Option<String>, path: &str, faults: &mut Faults) -> Vec<Vec<u8
         }
     }
     bundle
+}
+
+/// Whether bytes are one whole DER SEQUENCE (X.690 §8.9). What is in it, the TLS library reads.
+fn is_der_sequence(der: &[u8]) -> bool {
+    let Some((&[0x30, first], rest)) = der.split_first_chunk() else {
+        return false;
+    };
+    match first {
+        0..0x80 => usize::from(first) == rest.len(),
+        0x81..=0x83 => {
+            let count = usize::from(first - 0x80);
+            rest.split_at_checked(count)
+                .is_some_and(|(length, content)| {
+                    let length = length
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                    length >= 0x80 && length == content.len()
+                })
+        }
+        _ => false,
+    }
 }
 
 fn gateways(raw: Vec<String>, path: &str, faults: &mut Faults) -> Vec<GatewayEndpoint> {
