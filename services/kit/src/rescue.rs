@@ -1,0 +1,326 @@
+//! The one place where errors become gRPC statuses.
+
+use std::{borrow::Cow, collections::HashMap, error::Error, time::Duration};
+
+use banqiao_proto::{ReasonTable, exchange::v1::Reason, reasons};
+use banqiao_telemetry::Chain;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{
+    caller::{ExchangeId, MetadataFault},
+    rule::Violation,
+};
+
+/// Domain of the reasons that gateways and every service share: `banqiao.exchange.v1.Reason`.
+pub const NETWORK_DOMAIN: &str = "banqiao";
+
+/// When a caller should try again after a fault that usually passes within a failover of the database.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How many violations the text of a status names; `BadRequest` holds all of them.
+const NAMED: usize = 3;
+
+/// Why a service does not do what it was asked. Grouped by whose fault it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The caller's stream ended with an error of its own, which is passed on.
+    #[error("the request stream broke off")]
+    CallerBrokeOff(#[source] Box<Status>),
+    /// The record is not in a state that allows this. The caller proved that it may know.
+    #[error("{message}")]
+    CallerConflict {
+        /// Reason in SCREAMING_SNAKE_CASE of the service's domain.
+        reason: &'static str,
+        /// What the caller can read.
+        message: Cow<'static, str>,
+    },
+    /// More than the service takes at once.
+    #[error("{message}")]
+    CallerExceeds {
+        /// Reason in SCREAMING_SNAKE_CASE of the service's domain.
+        reason: &'static str,
+        /// Which limit it was.
+        message: Cow<'static, str>,
+        /// When to try again; unset where trying again does not help.
+        retry_after: Option<Duration>,
+    },
+    /// This client may not do this, whatever its grant says.
+    #[error("{message}")]
+    CallerForbidden {
+        /// Reason in SCREAMING_SNAKE_CASE of the service's domain.
+        reason: &'static str,
+        /// What the caller can read.
+        message: Cow<'static, str>,
+    },
+    /// Fields of the request break rules.
+    #[error("the request breaks {} rule(s)", .0.len())]
+    CallerInvalid(Vec<Violation>),
+    /// A certificate of this city, but not its gateway's.
+    #[error("services answer only their own city's gateway")]
+    CallerNotGateway,
+    /// The metadata of the hop from gateway to service.
+    #[error(transparent)]
+    CallerMetadata(#[from] MetadataFault),
+    /// A fault of this service.
+    #[error("internal fault")]
+    Internal(#[source] Box<dyn Error + Send + Sync>),
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+    /// The database cannot be reached or is overloaded.
+    #[error("the service's database is not available")]
+    StoreUnavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Turns an error into the status that the caller sees: code, `ErrorInfo{reason, domain}` with the exchange, `BadRequest` with each
+/// field and rule, `RetryInfo`. Causes of internal faults go to the log only.
+pub fn rescue(error: CallError, domain: &'static str, exchange: Option<ExchangeId>) -> Status {
+    log(&error, exchange);
+    let mut details = ErrorDetails::new();
+    let (code, reason, domain) = match &error {
+        CallError::CallerBrokeOff(_) => return broken_off(error),
+        CallError::CallerConflict { reason, .. } => (Code::FailedPrecondition, *reason, domain),
+        CallError::CallerExceeds {
+            reason,
+            retry_after,
+            ..
+        } => {
+            if let Some(delay) = retry_after {
+                details.set_retry_info(Some(*delay));
+            }
+            (Code::ResourceExhausted, *reason, domain)
+        }
+        CallError::CallerForbidden { reason, .. } => (Code::PermissionDenied, *reason, domain),
+        CallError::CallerInvalid(violations) => {
+            details.set_bad_request(violations.iter().map(field_violation).collect::<Vec<_>>());
+            (Code::InvalidArgument, "FIELD_INVALID", domain)
+        }
+        CallError::CallerMetadata(fault) => network(fault.reason),
+        CallError::CallerNotGateway => network(Reason::IdentityNotAllowed),
+        CallError::Internal(_) => (Code::Internal, "INTERNAL", domain),
+        CallError::Stopping => {
+            details.set_retry_info(Some(RETRY_AFTER));
+            network(Reason::Draining)
+        }
+        CallError::StoreUnavailable(_) => {
+            details.set_retry_info(Some(RETRY_AFTER));
+            (Code::Unavailable, "STORE_UNAVAILABLE", domain)
+        }
+    };
+    let metadata = exchange.map(|exchange| ("exchange".to_owned(), exchange.to_string()));
+    details.set_error_info(
+        reason,
+        domain,
+        metadata.into_iter().collect::<HashMap<_, _>>(),
+    );
+    Status::with_error_details(code, message(&error), details)
+}
+
+/// Code and name of a reason of the network's table.
+fn network(reason: Reason) -> (Code, &'static str, &'static str) {
+    let code = i32::try_from(reasons().rule(reason).status).unwrap_or_default();
+    (
+        Code::from_i32(code),
+        ReasonTable::name(reason),
+        NETWORK_DOMAIN,
+    )
+}
+
+fn field_violation(violation: &Violation) -> FieldViolation {
+    let mut pair = FieldViolation::new(violation.field.as_ref(), violation.rule.to_string());
+    pair.reason = violation.rule.code.to_owned();
+    pair
+}
+
+fn message(error: &CallError) -> String {
+    let CallError::CallerInvalid(violations) = error else {
+        return error.to_string();
+    };
+    let mut text = String::new();
+    for violation in violations.iter().take(NAMED) {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(&violation.to_string());
+    }
+    if violations.len() > NAMED {
+        text.push_str("; …");
+    }
+    text
+}
+
+fn broken_off(error: CallError) -> Status {
+    match error {
+        // Decoding faults carry tonic's own text; nothing of the message stands in it.
+        CallError::CallerBrokeOff(status) => Status::new(status.code(), status.message()),
+        other => Status::internal(other.to_string()),
+    }
+}
+
+fn log(error: &CallError, exchange: Option<ExchangeId>) {
+    let exchange = exchange.map(tracing::field::display);
+    match error {
+        CallError::Internal(_) => {
+            tracing::error!(exchange, error = %Chain(error), "a call failed");
+        }
+        CallError::StoreUnavailable(_) => {
+            tracing::warn!(exchange, error = %Chain(error), "a call failed");
+        }
+        // The text of these names fields and rules, never values.
+        _ => tracing::debug!(exchange, %error, "a call was refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::Rule;
+
+    const RULE: Rule = Rule::quoted("LENGTH", "18 characters", "GB 11643-1999");
+
+    fn secret() -> Box<dyn Error + Send + Sync> {
+        "password=hunter2 number 370202199001010007".into()
+    }
+
+    #[test]
+    fn each_error_has_its_code_reason_and_domain() {
+        let violation = Violation {
+            field: "key.social_security_number".into(),
+            rule: &RULE,
+        };
+        let (reason, message) = ("CARD_CANCELLED", Cow::from("the card is cancelled"));
+        let metadata = MetadataFault {
+            name: "banqiao-to".into(),
+            rule: "x",
+            reason: Reason::MetadataReserved,
+        };
+        for (error, code, expected, domain) in [
+            (
+                CallError::CallerConflict {
+                    reason,
+                    message: message.clone(),
+                },
+                Code::FailedPrecondition,
+                reason,
+                "banqiao.card",
+            ),
+            (
+                CallError::CallerForbidden {
+                    reason,
+                    message: message.clone(),
+                },
+                Code::PermissionDenied,
+                reason,
+                "banqiao.card",
+            ),
+            (
+                CallError::CallerExceeds {
+                    reason,
+                    message,
+                    retry_after: None,
+                },
+                Code::ResourceExhausted,
+                reason,
+                "banqiao.card",
+            ),
+            (
+                CallError::CallerInvalid(vec![violation]),
+                Code::InvalidArgument,
+                "FIELD_INVALID",
+                "banqiao.card",
+            ),
+            (
+                CallError::CallerMetadata(metadata),
+                Code::InvalidArgument,
+                "METADATA_RESERVED",
+                "banqiao",
+            ),
+            (
+                CallError::CallerNotGateway,
+                Code::PermissionDenied,
+                "IDENTITY_NOT_ALLOWED",
+                "banqiao",
+            ),
+            (
+                CallError::Internal(secret()),
+                Code::Internal,
+                "INTERNAL",
+                "banqiao.card",
+            ),
+            (
+                CallError::Stopping,
+                Code::Unavailable,
+                "DRAINING",
+                "banqiao",
+            ),
+            (
+                CallError::StoreUnavailable(secret()),
+                Code::Unavailable,
+                "STORE_UNAVAILABLE",
+                "banqiao.card",
+            ),
+        ] {
+            let status = rescue(error, "banqiao.card", None);
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(
+                (status.code(), &*info.reason, &*info.domain),
+                (code, expected, domain)
+            );
+            assert!(
+                !status.message().contains("hunter2"),
+                "{}",
+                status.message()
+            );
+            assert!(!status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_violation_names_field_and_rule() {
+        let violations: Vec<_> = ["a", "b", "c", "d"]
+            .map(|field| Violation {
+                field: field.into(),
+                rule: &RULE,
+            })
+            .into_iter()
+            .collect();
+        let status = rescue(CallError::CallerInvalid(violations), "banqiao.card", None);
+        let details = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(details.len(), 4);
+        assert_eq!(details[3].field, "d");
+        assert_eq!(details[3].description, "18 characters (GB 11643-1999, Q)");
+        assert_eq!(details[3].reason, "LENGTH");
+        assert!(
+            status
+                .message()
+                .starts_with("a: 18 characters (GB 11643-1999, Q); b: ")
+        );
+    }
+
+    #[test]
+    fn the_exchange_stands_in_the_details_and_waiting_is_told() {
+        let exchange = ExchangeId {
+            exchange: uuid::Uuid::nil(),
+            attempt: 1,
+        };
+        let status = rescue(CallError::Stopping, "banqiao.card", Some(exchange));
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata["exchange"], exchange.to_string());
+        assert_eq!(
+            status.get_details_retry_info().unwrap().retry_delay,
+            Some(RETRY_AFTER)
+        );
+    }
+
+    #[test]
+    fn the_end_of_the_callers_own_stream_is_passed_on() {
+        let status = rescue(
+            CallError::CallerBrokeOff(Box::new(Status::cancelled("gone"))),
+            "banqiao.card",
+            None,
+        );
+        assert_eq!((status.code(), status.message()), (Code::Cancelled, "gone"));
+    }
+}
