@@ -3,6 +3,7 @@
 //! A [`ServiceSet`] is one encoded `google.protobuf.FileDescriptorSet`, addressed by its SHA-256; a [`Catalog`] is
 //! an immutable view over several of them. Services need no option of ours: without one the stated defaults hold.
 
+mod encoded;
 mod field;
 mod finding;
 mod rule;
@@ -39,6 +40,9 @@ pub enum CatalogError {
     /// Not a complete descriptor set.
     #[error("not a descriptor set with every import")]
     Descriptors(#[source] prost_reflect::DescriptorError),
+    /// Bytes that are no descriptor set.
+    #[error("not a descriptor set")]
+    Malformed,
     /// The set describes no service that a gateway may carry.
     #[error("the descriptor set describes no service")]
     NoService,
@@ -54,9 +58,15 @@ pub enum CatalogError {
     /// A service that gateways serve themselves cannot be registered.
     #[error("{0} is served by the gateway itself and cannot be registered")]
     Reserved(String),
+    /// A file of the set is written in a syntax that gateways cannot read, such as `editions`.
+    #[error("a file of the set has the syntax {0:?}; gateways read proto2 and proto3")]
+    Syntax(String),
     /// The set is larger than [`MAX_DESCRIPTOR_SET_BYTES`].
     #[error("the descriptor set has {0} bytes, more than {MAX_DESCRIPTOR_SET_BYTES}")]
     TooLarge(usize),
+    /// The set has more files than gateways take.
+    #[error("the descriptor set has more than {0} files")]
+    TooManyFiles(usize),
     /// The set does not describe the service.
     #[error("the descriptor set does not describe the service {0}")]
     UnknownService(String),
@@ -191,3 +201,6 @@ impl Catalog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -136,16 +136,42 @@ impl GrantSet {
             .count()
     }
 
+    /// The clients of a city that have a grant in force for a service, each pattern once, sorted: what that city's
+    /// gateway is told with the service's catalogue entry.
+    pub fn clients_of_city(
+        &self,
+        city: &TrustDomain,
+        service: &str,
+        now_us: i64,
+    ) -> Vec<ClientPattern> {
+        let mut clients: Vec<_> = self
+            .of_city(city, service, now_us)
+            .map(|grant| grant.client.clone())
+            .collect();
+        clients.sort_by_cached_key(ToString::to_string);
+        clients.dedup();
+        clients
+    }
+
     /// Whether any grant in force covers systems of a city for a service: what that city's catalogue shows.
     pub fn covers_city(&self, city: &TrustDomain, service: &str, now_us: i64) -> bool {
-        self.services.get(service).is_some_and(|service| {
-            service
-                .exact
-                .values()
-                .chain(service.under.values())
-                .flatten()
-                .any(|grant| grant.client.trust_domain() == city && grant.valid_at(now_us))
-        })
+        self.of_city(city, service, now_us).next().is_some()
+    }
+
+    fn of_city<'a>(
+        &'a self,
+        city: &'a TrustDomain,
+        service: &str,
+        now_us: i64,
+    ) -> impl Iterator<Item = &'a Arc<Grant>> {
+        let lists = self
+            .services
+            .get(service)
+            .into_iter()
+            .flat_map(|service| service.exact.values().chain(service.under.values()));
+        lists
+            .flatten()
+            .filter(move |grant| grant.client.trust_domain() == city && grant.valid_at(now_us))
     }
 
     /// Whether any grant in force covers a client for a service: what its reflection and health show.

@@ -5,10 +5,11 @@ use std::{fmt, sync::Arc};
 use aws_lc_rs::digest::{SHA256, digest};
 use prost_reflect::DescriptorPool;
 
-use super::{CatalogError, Finding, Service, field, is_reserved_service};
+use super::{CatalogError, Finding, Service, encoded, field, is_reserved_service};
 
-/// Largest descriptor set that is taken, in bytes: a set of a few hundred files with comments stays below 2 MiB.
-pub const MAX_DESCRIPTOR_SET_BYTES: usize = 8 << 20;
+/// Largest descriptor set that is taken, in bytes: a few hundred files with comments stay below 2 MiB, and gateways
+/// hand sets to each other in one gRPC message of the default limit.
+pub const MAX_DESCRIPTOR_SET_BYTES: usize = (4 << 20) - 1_024;
 
 /// An encoded `google.protobuf.FileDescriptorSet`, parsed, and addressed by its SHA-256.
 ///
@@ -31,7 +32,7 @@ impl ServiceSet {
         if descriptor_set.len() > MAX_DESCRIPTOR_SET_BYTES {
             return Err(CatalogError::TooLarge(descriptor_set.len()));
         }
-        let pool = DescriptorPool::decode(descriptor_set).map_err(CatalogError::Descriptors)?;
+        let pool = encoded::pool(descriptor_set)?;
         let digest = sha256(descriptor_set);
         // Later readers of field rules may then rely on all of them.
         for message in pool.all_messages() {
@@ -96,7 +97,7 @@ impl ServiceSet {
         &self.bytes
     }
 
-    /// The parsed set.
+    /// The parsed set, without comments.
     pub const fn pool(&self) -> &DescriptorPool {
         &self.pool
     }

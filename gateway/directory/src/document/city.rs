@@ -256,7 +256,7 @@ fn is_der_sequence(der: &[u8]) -> bool {
         return false;
     };
     match first {
-        0..0x80 => usize::from(first) == rest.len(),
+        0..=0x7f => usize::from(first) == rest.len(),
         0x81..=0x83 => {
             let count = usize::from(first - 0x80);
             rest.split_at_checked(count)
