@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The ledger of one city: canonical entries, their digests and private parts, the batcher that commits
+//! them in groups, two stores, and search.
+//!
+//! What it is not: it decides nothing about calls, and it speaks to no other city.
+//!
+//! ```text
+//! worker ─ Appender ─▶ queue ─▶ batcher (own thread) ─▶ plan ─▶ one transaction ─▶ SQLite | PostgreSQL
+//!    ▲                             │
+//!    └── releaser (one wake) ◀─────┘ answers of one commit
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod append;
+mod appender;
+mod batcher;
+mod entry;
+mod facet;
+mod keyring;
+mod ledger;
+mod prepare;
+mod private;
+mod query;
+mod queue;
+mod reader;
+mod store;
+mod tally;
+
+pub mod digest;
+
+pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect};
+pub use appender::{Appender, Waiting};
+pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
+pub use keyring::{Keyring, KeyringError, Month, MonthKeys};
+pub use ledger::{
+    DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind, FreezeReason,
+    LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
+};
+pub use private::{PrivateError, TokenKind};
+pub use query::{Query, QueryError};
+pub use reader::{Order, Page, Reader, Stored, Tail};
+pub use store::StoreError;

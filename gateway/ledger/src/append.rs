@@ -1,0 +1,194 @@
+//! What callers hand to the ledger, and what they get back.
+
+use std::fmt;
+
+use banqiao_proto::{
+    exchange::v1::Reason,
+    ledger::v1::{Entry, PrivatePart},
+};
+
+use crate::{digest::Hash, entry::EntryError};
+
+/// One entry to append, with what has to happen in the same transaction.
+///
+/// The caller leaves `version`, `suite`, `uid`, `private_commitment`, `time_us`, `clock` and `replica` unset: the
+/// ledger fills them and overwrites what stands there.
+#[derive(Clone, Default)]
+pub struct Append {
+    /// The entry.
+    pub entry: Entry,
+    /// Its private part, stored encrypted beside it.
+    pub private: Option<PrivatePart>,
+    /// Changes that commit together with the entry, or not at all.
+    pub effects: Vec<Effect>,
+}
+
+impl Append {
+    /// An entry without private part and effects.
+    pub const fn new(entry: Entry) -> Self {
+        Self {
+            entry,
+            private: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Adds the private part. An empty one counts as none.
+    #[must_use]
+    pub fn with_private(mut self, private: PrivatePart) -> Self {
+        self.private = Some(private);
+        self
+    }
+
+    /// Adds an effect.
+    #[must_use]
+    pub fn with(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+}
+
+/// Never shows the private part or a document.
+impl fmt::Debug for Append {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Append")
+            .field("kind", &self.entry.kind)
+            .field("method", &self.entry.method)
+            .field("private", &self.private.is_some())
+            .field("effects", &self.effects)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A change that commits together with its entry. Calls are known by the exchange, attempt and side of the entry,
+/// and by the peer that is named here.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The provider's claim: this exchange and attempt of the consumer's ledger was not seen before.
+    /// Otherwise the append fails with [`AppendError::Replayed`].
+    Claim {
+        /// The consumer's ledger: its city.
+        consumer: String,
+    },
+    /// The call ends: it must be in flight, otherwise the append fails with [`AppendError::AlreadyClosed`].
+    Close {
+        /// The other side, as it was named when the call was opened.
+        peer: String,
+    },
+    /// Removes a document, if it is there, and counts the revision up.
+    DeleteDocument {
+        /// Kind of document.
+        kind: DocumentKind,
+        /// Its key.
+        key: String,
+    },
+    /// The call is in flight from now on, until it is closed by this replica or, when this replica's
+    /// lease has run out, by another one.
+    Open {
+        /// The other side: what tells the calls of one attempt to several cities apart.
+        peer: String,
+    },
+    /// Stores a document in place of the one with its key, and counts the revision up.
+    PutDocument {
+        /// Kind of document.
+        kind: DocumentKind,
+        /// Its key.
+        key: String,
+        /// Its content.
+        bytes: Vec<u8>,
+    },
+}
+
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim { consumer } => write!(f, "Claim({consumer})"),
+            Self::Close { peer } => write!(f, "Close({peer})"),
+            Self::DeleteDocument { kind, key } => write!(f, "DeleteDocument({kind:?}, {key})"),
+            Self::Open { peer } => write!(f, "Open({peer})"),
+            Self::PutDocument { kind, key, bytes } => {
+                write!(f, "PutDocument({kind:?}, {key}, {} bytes)", bytes.len())
+            }
+        }
+    }
+}
+
+/// Kind of a document that lives beside the entries. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DocumentKind {
+    /// A registered descriptor set; the key is its digest.
+    DescriptorSet = 2,
+    /// The directory in force; the key is `current`.
+    Directory = 3,
+    /// A grant; the key is its id.
+    Grant = 1,
+}
+
+impl DocumentKind {
+    /// The number that is stored.
+    pub(crate) const fn number(self) -> i16 {
+        self as i16
+    }
+}
+
+/// A document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its key, unique in its kind.
+    pub key: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Where an entry was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its index in the ledger.
+    pub index: u64,
+    /// Its leaf hash.
+    pub leaf: Hash,
+}
+
+/// Why an entry was not appended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The call is not in flight: it was closed before, never opened, or closed for a lost lease.
+    #[error("the call is not open in the ledger")]
+    AlreadyClosed,
+    /// The ledger is read-only until its storage has been verified again.
+    #[error("the ledger is frozen")]
+    Frozen,
+    /// The caller made an entry that has no canonical form.
+    #[error("the entry is malformed")]
+    Invalid(#[source] EntryError),
+    /// Another replica has taken this one for dead and closes its calls.
+    #[error("this replica lost its lease")]
+    LeaseLost,
+    /// More appends are waiting than the queue holds.
+    #[error("the ledger's queue is full")]
+    QueueFull,
+    /// The claim exists.
+    #[error("the exchange and attempt were seen before")]
+    Replayed,
+    /// The entry or its private part exceeds 65,535 bytes.
+    #[error("the entry is too large")]
+    TooLarge,
+    /// The ledger cannot be written now. Nothing was appended, or, when the wait was given up, it may be.
+    #[error("the ledger cannot be written")]
+    Unavailable,
+}
+
+impl AppendError {
+    /// The reason that a caller is refused with.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::AlreadyClosed | Self::LeaseLost => Reason::LeaseLost,
+            Self::Frozen | Self::Invalid(_) | Self::QueueFull | Self::Unavailable => {
+                Reason::LedgerUnavailable
+            }
+            Self::Replayed => Reason::Replayed,
+            Self::TooLarge => Reason::MetadataTooLarge,
+        }
+    }
+}

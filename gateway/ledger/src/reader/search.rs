@@ -1,0 +1,190 @@
+//! How a search finds its entries.
+
+use std::ops::Range;
+
+use crate::{
+    entry::{self, Decoded},
+    facet::{BLOCK, Facet, time_value},
+    keyring::Month,
+    ledger::Core,
+    private::Token,
+    query::{FacetFilter, Query},
+    reader::{
+        Order, Page, Stored,
+        postings::{Intersection, Posting, Union},
+    },
+    store::StoreError,
+};
+
+/// A prefix with more values than this is not looked up by its values; the entries themselves decide.
+const MAX_PREFIX_VALUES: usize = 64;
+
+/// Entries that match, in order.
+pub(super) async fn search(
+    core: &Core,
+    query: &Query,
+    page: Page,
+) -> Result<Vec<Stored>, StoreError> {
+    let mut search = Search {
+        core,
+        query,
+        page,
+        found: Vec::new(),
+    };
+    let Some(range) = search.range().await? else {
+        return Ok(Vec::new());
+    };
+    if query.is_private() {
+        search.by_tokens(&range).await?;
+    } else if let Some(exchange) = query.exchange() {
+        let mut entries = core.reads.exchange(exchange.as_bytes()).await?;
+        entries.retain(|stored| range.contains(&stored.index));
+        search.take(entries)?;
+    } else {
+        search.by_blocks(&range).await?;
+    }
+    Ok(search.found)
+}
+
+struct Search<'a> {
+    core: &'a Core,
+    query: &'a Query,
+    page: Page,
+    found: Vec<Stored>,
+}
+
+impl Search<'_> {
+    /// The indices that can match, by cursor and time. `None`: there are none.
+    async fn range(&self) -> Result<Option<Range<u64>>, StoreError> {
+        let reads = &self.core.reads;
+        let mut range = 0..reads.size().await?;
+        match (self.page.cursor, self.page.order) {
+            (Some(cursor), Order::Ascending) => range.start = cursor.saturating_add(1),
+            (Some(cursor), Order::Descending) => range.end = range.end.min(cursor),
+            (None, _) => {}
+        }
+        let (from, until) = (self.query.from_us(), self.query.until_us());
+        if from.is_some() || until.is_some() {
+            let minutes = time_value(from.unwrap_or(0))..=time_value(until.unwrap_or(i64::MAX));
+            let Some((first, last)) = reads.block_bounds(Facet::Time, &minutes).await? else {
+                return Ok(None);
+            };
+            range.start = range.start.max(first * BLOCK);
+            range.end = range.end.min((last + 1) * BLOCK);
+        }
+        Ok((!range.is_empty()).then_some(range))
+    }
+
+    async fn by_tokens(&mut self, range: &Range<u64>) -> Result<(), StoreError> {
+        let keyring = &self.core.preparer.keyring;
+        let first = self.query.from_us().map(Month::of);
+        let last = self.query.until_us().map(Month::of);
+        let mut months = Vec::new();
+        for month in self.core.reads.months().await? {
+            let live =
+                first.is_none_or(|first| month >= first) && last.is_none_or(|last| month <= last);
+            if live && let Some(keys) = keyring.held(month).map_err(StoreError::Keys)? {
+                months.push(keys);
+            }
+        }
+        let unions = self.query.private().map(|(kind, value)| {
+            Union::new(
+                months
+                    .iter()
+                    .map(|keys| Posting::Token(Token::new(keys, kind, value))),
+            )
+        });
+        let mut entries = Intersection(unions.collect());
+        let (reads, order) = (&self.core.reads, self.page.order);
+        let mut target = start(range, order);
+        while let Some(index) = entries.seek(reads, order, target).await? {
+            if !range.contains(&index) {
+                break;
+            }
+            let entry = reads.range(index, index + 1).await?;
+            if self.take(entry)? {
+                break;
+            }
+            let Some(next) = order.step(index) else { break };
+            target = next;
+        }
+        Ok(())
+    }
+
+    async fn by_blocks(&mut self, range: &Range<u64>) -> Result<(), StoreError> {
+        let mut blocks = Intersection(self.unions().await?);
+        let (reads, order) = (&self.core.reads, self.page.order);
+        let mut target = start(range, order) / BLOCK;
+        while let Some(block) = blocks.seek(reads, order, target).await? {
+            let from = (block * BLOCK).max(range.start);
+            let until = ((block + 1) * BLOCK).min(range.end);
+            if from >= until {
+                break;
+            }
+            let entries = reads.range(from, until).await?;
+            if self.take(entries)? {
+                break;
+            }
+            let Some(next) = order.step(block) else { break };
+            target = next;
+        }
+        Ok(())
+    }
+
+    /// The lists of blocks that a match must be in.
+    async fn unions(&self) -> Result<Vec<Union>, StoreError> {
+        let mut unions = Vec::new();
+        for filter in self.query.facets() {
+            let (facet, values) = match filter {
+                FacetFilter::Any(facet, values) => (facet, values),
+                FacetFilter::Range(facet, range) => {
+                    let mut values: Vec<Box<[u8]>> = Vec::new();
+                    while values.len() <= MAX_PREFIX_VALUES
+                        && let Some(value) = self
+                            .core
+                            .reads
+                            .next_value(facet, values.last().map(AsRef::as_ref), &range)
+                            .await?
+                    {
+                        values.push(value);
+                    }
+                    if values.len() > MAX_PREFIX_VALUES {
+                        continue;
+                    }
+                    (facet, values)
+                }
+            };
+            unions.push(Union::new(
+                values.into_iter().map(|value| Posting::Facet(facet, value)),
+            ));
+        }
+        Ok(unions)
+    }
+
+    /// Takes the matches among entries in ascending order; `true` when the page is full.
+    fn take(&mut self, mut entries: Vec<Stored>) -> Result<bool, StoreError> {
+        if self.page.order == Order::Descending {
+            entries.reverse();
+        }
+        for stored in entries {
+            if self.found.len() >= self.page.limit {
+                return Ok(true);
+            }
+            // Entries of a newer version stay uninterpreted: no filter can be said to hold for them.
+            if let Decoded::Entry(entry) =
+                entry::decode(&stored.bytes).map_err(StoreError::Entry)?
+                && self.query.matches(&entry)
+            {
+                self.found.push(stored);
+            }
+        }
+        Ok(self.found.len() >= self.page.limit)
+    }
+}
+
+const fn start(range: &Range<u64>, order: Order) -> u64 {
+    match order {
+        Order::Ascending => range.start,
+        Order::Descending => range.end - 1,
+    }
+}
