@@ -253,7 +253,14 @@ fn compare(from: &City, to: &City, section: &mut Section<'_>) {
             "the order of the gateways is another".to_owned(),
         );
     }
-    section.value("guest", guest, &to.guest);
+    if *guest != to.guest {
+        let text = if to.guest {
+            "becomes a guest"
+        } else {
+            "becomes a full member"
+        };
+        section.push(ChangeKind::Changed, text.to_owned());
+    }
     section.value("receipts", &receipts.as_str(), &to.receipts.as_str());
     section.value("protocol", protocol, &to.protocol);
     ledger_policy(ledger.as_ref(), to.ledger.as_ref(), section);
@@ -325,3 +332,6 @@ fn note_keys(what: &str, from: &[NoteKey], to: &[NoteKey], section: &mut Section
 fn fingerprint(der: &[u8]) -> String {
     hex::encode(digest(&SHA256, der))
 }
+
+#[cfg(test)]
+mod tests;

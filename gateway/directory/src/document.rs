@@ -188,3 +188,6 @@ impl Directory {
         now_us.saturating_sub(self.issued_at_us).max(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,3 +266,6 @@ fn decode(text: &str) -> Option<Vec<u8>> {
         .or_else(|_| URL_SAFE_PAD_INDIFFERENT.decode(text))
         .ok()
 }
+
+#[cfg(test)]
+mod tests;

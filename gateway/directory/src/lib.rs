@@ -12,6 +12,8 @@ mod document;
 mod envelope;
 mod key;
 mod name;
+#[cfg(test)]
+mod sample;
 mod text;
 mod verify;
 

@@ -326,3 +326,6 @@ impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
