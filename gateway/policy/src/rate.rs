@@ -51,12 +51,32 @@ impl RateLimiter {
         let shard = &self.shards[usize::from(id.as_bytes()[15]) % SHARDS];
         // A panic cannot leave a half-written moment behind.
         let mut arrivals = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = advance(rate, arrivals.get(&id).copied(), now)?;
+        let cell = Cell::of(rate);
+        let held = arrivals.get(&id).map(|held| cell.bounded(*held, now));
+        let next = match cell.advance(held.unwrap_or(now), now) {
+            Ok(next) => next,
+            Err(refusal) => {
+                // The bound is kept, so that the wait that the caller is told of helps.
+                if let Some(held) = held {
+                    arrivals.insert(id, held);
+                }
+                return Err(refusal);
+            }
+        };
         if arrivals.len() >= MAX_PER_SHARD && !arrivals.contains_key(&id) {
             make_room(&mut arrivals, now);
         }
         arrivals.insert(id, next);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl RateLimiter {
+    /// Grants whose state is held.
+    pub(crate) fn held(&self) -> usize {
+        let held = |shard: &Mutex<HashMap<Uuid, i128>>| shard.lock().map_or(0, |held| held.len());
+        self.shards.iter().map(held).sum()
     }
 }
 
@@ -72,21 +92,42 @@ impl fmt::Debug for RateLimiter {
     }
 }
 
-/// The TAT after one more call at `now`, in nanoseconds.
-fn advance(rate: Rate, held: Option<i128>, now: i128) -> Result<i128, RetryAfter> {
-    // Rounded up: never more calls in a window than granted.
-    let interval = nanos(rate.per).div_euclid(i128::from(rate.calls))
-        + i128::from(nanos(rate.per) % i128::from(rate.calls) != 0);
-    let full = interval * i128::from(rate.burst);
-    // No call leaves a TAT beyond now + full: one that is there comes from a clock that was set back.
-    let held = held.map_or(now, |held| held.clamp(now, now + full));
-    let next = held + interval;
-    let wait = next - full - now;
-    if wait <= 0 {
-        return Ok(next);
+/// A rate as the algorithm counts it, in nanoseconds.
+struct Cell {
+    /// Time that one call takes up.
+    interval: i128,
+    /// Time that a whole burst takes up.
+    full: i128,
+}
+
+impl Cell {
+    fn of(rate: Rate) -> Self {
+        let (per, calls) = (nanos(rate.per), i128::from(rate.calls));
+        // Rounded up: never more calls in a window than granted.
+        let interval = per / calls + i128::from(per % calls != 0);
+        Self {
+            interval,
+            full: interval * i128::from(rate.burst),
+        }
     }
-    let wait = u64::try_from(wait).unwrap_or(u64::MAX);
-    Err(RetryAfter(Duration::from_nanos(wait)))
+
+    /// The TAT that is held, as far as it can be true: no call leaves one beyond a burst from its own moment, so one
+    /// that lies further ahead comes from a clock that was set back since.
+    fn bounded(&self, held: i128, now: i128) -> i128 {
+        held.clamp(now, now + self.full)
+    }
+
+    /// The TAT after one more call at `now`.
+    fn advance(&self, held: i128, now: i128) -> Result<i128, RetryAfter> {
+        let next = held + self.interval;
+        let wait = next - self.full - now;
+        if wait <= 0 {
+            return Ok(next);
+        }
+        Err(RetryAfter(Duration::from_nanos(
+            u64::try_from(wait).unwrap_or(u64::MAX),
+        )))
+    }
 }
 
 fn nanos(duration: Duration) -> i128 {

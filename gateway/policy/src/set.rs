@@ -23,7 +23,7 @@ pub enum Decision {
 }
 
 /// Every grant of a city, immutable, indexed for decisions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct GrantSet {
     by_id: BTreeMap<Uuid, Arc<Grant>>,
     services: HashMap<Arc<str>, ServiceGrants>,
@@ -190,6 +190,13 @@ impl GrantSet {
             .collect();
         visible.sort();
         visible
+    }
+}
+
+impl Default for GrantSet {
+    /// No grant: everything is refused.
+    fn default() -> Self {
+        Self::new([])
     }
 }
 
