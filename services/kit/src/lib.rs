@@ -1,14 +1,30 @@
-//! What every service of a city needs.
+//! What every service of a city needs, so that a service is its records and rules and nothing else.
+//!
+//! ```text
+//!   the city's gateway ──mTLS──▶ Server: only that gateway is let in
+//!                                  span and measurements ▸ Caller from `banqiao-` metadata ▸ routes, health, reflection
+//!   request ──▶ identifiers and rules ──▶ Violations ─┐
+//!   Database (SQLite | PostgreSQL) ──▶ faults ────────┴──▶ rescue ──▶ Status{ErrorInfo, BadRequest, RetryInfo}
+//!   file.toml ──▶ SettingsFile ──▶ settings, or every fault at once
+//! ```
+//!
+//! What it is not: it knows no service's messages, and it decides nothing about rights. The gateway does.
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod calendar;
 mod caller;
+mod connection;
 mod database;
 pub mod identifier;
 mod rescue;
 mod rule;
+mod server;
 mod settings;
+mod stop;
+mod telemetry;
+mod trust;
 
 pub use calendar::civil_date;
 pub use caller::{Asserted, Basis, Caller, ExchangeId, MetadataFault, Purpose};
@@ -18,4 +34,8 @@ pub use database::{
 };
 pub use rescue::{CallError, NETWORK_DOMAIN, rescue};
 pub use rule::{Broken, Certainty, Rule, Violation, Violations};
+pub use server::{DEFAULT_DRAIN, Server, ServerError, Service};
 pub use settings::{Section, SettingFault, SettingFaults, SettingsFile};
+pub use stop::stop_signal;
+pub use telemetry::read_telemetry;
+pub use trust::{ServiceIdentity, TrustError, TrustSettings};
