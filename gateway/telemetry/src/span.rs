@@ -77,16 +77,13 @@ impl Tracer {
         } else {
             SpanKind::Server
         };
-        let builder = tracer
-            .span_builder(name.to_owned())
-            .with_kind(kind)
-            .with_attributes([
-                KeyValue::new("rpc.system.name", "grpc"),
-                KeyValue::new("rpc.method", name.to_owned()),
-                KeyValue::new("banqiao.side", side.as_str()),
-            ]);
+        let builder = tracer.span_builder(name.to_owned()).with_kind(kind);
         let span = tracer.build_with_context(builder, &context);
-        CallSpan(Some(Box::new(Open { span, side })))
+        CallSpan(Some(Box::new(Open {
+            span,
+            method: name.to_owned(),
+            side,
+        })))
     }
 }
 
@@ -100,6 +97,8 @@ pub struct CallSpan(Option<Box<Open>>);
 #[derive(Debug)]
 struct Open {
     span: Span,
+    // The SDK keeps an attribute that is set twice twice: what may still change is set when the span ends.
+    method: String,
     side: Side,
 }
 
@@ -121,16 +120,12 @@ impl CallSpan {
         let Some(open) = self.0.as_mut() else { return };
         open.side = side;
         if open.span.is_recording() {
-            let name = span_name(method);
-            open.span.update_name(name.to_owned());
-            open.span
-                .set_attribute(KeyValue::new("rpc.method", name.to_owned()));
-            open.span
-                .set_attribute(KeyValue::new("banqiao.side", side.as_str()));
+            span_name(method).clone_into(&mut open.method);
+            open.span.update_name(open.method.clone());
         }
     }
 
-    /// Adds what was learned about the call.
+    /// Adds what was learned about the call; each key at most once.
     pub fn annotate(&mut self, key: SpanKey, value: &str) {
         if let Some(open) = self.0.as_mut().filter(|open| open.span.is_recording()) {
             open.span
@@ -149,6 +144,12 @@ impl CallSpan {
         };
         if open.span.is_recording() {
             let name = code_name(code);
+            open.span
+                .set_attribute(KeyValue::new("rpc.system.name", "grpc"));
+            open.span
+                .set_attribute(KeyValue::new("rpc.method", open.method));
+            open.span
+                .set_attribute(KeyValue::new("banqiao.side", open.side.as_str()));
             open.span
                 .set_attribute(KeyValue::new("rpc.response.status_code", name));
             if !reason.is_empty() {

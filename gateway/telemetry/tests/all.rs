@@ -1,0 +1,11 @@
+//! Telemetry against a collector that speaks OTLP over gRPC, and around a tonic server.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+#[path = "all/collector.rs"]
+mod collector;
+#[path = "all/layer.rs"]
+mod layer;
+#[path = "all/otlp.rs"]
+mod otlp;
