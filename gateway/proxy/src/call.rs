@@ -1,0 +1,104 @@
+//! One call on its way through the layers.
+
+use std::sync::Arc;
+
+use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_policy::Grant;
+use banqiao_proto::ledger::v1::Side;
+use banqiao_telemetry::CallSpan;
+use http::HeaderValue;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{
+    accept::Listener,
+    carried::MethodPlan,
+    clients::CallSlot,
+    connection::Conn,
+    rights::Snapshot,
+    wire::{ExchangeId, Reserved},
+};
+
+/// What is known of a call. The layers fill it from the outside in.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) conn: Arc<Conn>,
+    pub(crate) started: Instant,
+    pub(crate) side: Side,
+    pub(crate) exchange: Uuid,
+    pub(crate) attempt: u32,
+    /// The path: of a refused one the escaped form.
+    pub(crate) path: Arc<str>,
+    /// The reserved metadata, once it is admitted.
+    pub(crate) reserved: Option<Reserved>,
+    /// The system that calls.
+    pub(crate) client: Option<SpiffeId>,
+    /// The city of the system that calls.
+    pub(crate) consumer_city: Option<CityCode>,
+    /// The city that is called, and the system where the caller named one.
+    pub(crate) provider: Option<(CityCode, Option<SpiffeId>)>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) plan: Option<Arc<MethodPlan>>,
+    pub(crate) grant: Option<Arc<Grant>>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) span: CallSpan,
+    /// Counts the call for its client while it is open.
+    pub(crate) slot: Option<CallSlot>,
+}
+
+impl Call {
+    /// A call of which only the connection is known. It has an exchange id of its own until a peer's is admitted.
+    pub(crate) fn begin(conn: Arc<Conn>, path: &str, span: CallSpan) -> Self {
+        let snapshot = conn.worker.shared.rights.snapshot();
+        Self {
+            started: Instant::now(),
+            side: match conn.listener {
+                Listener::Client => Side::Consumer,
+                Listener::InterCity => Side::Provider,
+            },
+            exchange: Uuid::now_v7(),
+            attempt: 1,
+            path: crate::wire::escape_path(path.as_bytes()).into(),
+            reserved: None,
+            client: (conn.listener == Listener::Client).then(|| conn.peer.id.clone()),
+            consumer_city: None,
+            provider: None,
+            snapshot,
+            plan: None,
+            grant: None,
+            deadline: None,
+            span,
+            slot: None,
+            conn,
+        }
+    }
+
+    /// `banqiao-exchange-id` of this call.
+    pub(crate) fn exchange_id(&self) -> HeaderValue {
+        ExchangeId {
+            uuid: self.exchange,
+            attempt: self.attempt,
+        }
+        .header_value()
+    }
+
+    /// Whether this gateway is the one that grants access.
+    pub(crate) fn decides(&self) -> bool {
+        self.side != Side::Consumer
+    }
+
+    /// The purpose, or nothing before it is admitted.
+    pub(crate) fn purpose(&self) -> &str {
+        self.reserved
+            .as_ref()
+            .map_or("", |reserved| &reserved.purpose)
+    }
+
+    /// The city on the other side of the call, as its code.
+    pub(crate) fn other_city(&self) -> Option<CityCode> {
+        match self.side {
+            Side::Provider => self.consumer_city,
+            _ => self.provider.as_ref().map(|(city, _)| *city),
+        }
+    }
+}

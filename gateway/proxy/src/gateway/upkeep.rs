@@ -1,0 +1,266 @@
+//! The tasks that keep a gateway's view of the world up to date.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use banqiao_directory::{Catalog, Envelope, ServiceSet};
+use banqiao_identity::CrlOutcome;
+use banqiao_ledger::{Document, DocumentKind, StoreError};
+use banqiao_policy::{Grant, GrantSet};
+use banqiao_proto::directory::v1::{Grant as ProtoGrant, RegisterDescriptorSetRequest};
+use banqiao_telemetry::Chain;
+use parking_lot::Mutex;
+use prost::Message;
+
+use super::ConfiguredService;
+use crate::{adopt, carried::Carried, rights::Route, state, worker::Shared};
+
+/// How often the revision of grants and descriptors is read (DESIGN §5).
+pub(super) const REVISION_POLL: Duration = Duration::from_millis(500);
+/// How often watched files are looked at: a revocation has to bite within 2 s.
+pub(super) const FILE_POLL: Duration = Duration::from_millis(700);
+
+/// Where the view comes from.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pub(super) shared: Arc<Shared>,
+    pub(super) services: Vec<ConfiguredService>,
+    pub(super) directory_file: PathBuf,
+    pub(super) crl_files: Vec<PathBuf>,
+    pub(super) refresh: Duration,
+}
+
+impl Upkeep {
+    /// Reads the grants and the registered descriptors, and puts them in force.
+    pub(super) async fn read_documents(&self) -> Result<u64, StoreError> {
+        let (revision, grants) = self.shared.ledger.documents(DocumentKind::Grant).await?;
+        let (later, sets) = self
+            .shared
+            .ledger
+            .documents(DocumentKind::DescriptorSet)
+            .await?;
+        let grants = grant_set(grants);
+        let (catalog, routes) = self.catalog(sets);
+        let now = self.shared.clock.now_us();
+        self.shared.metrics.grants(grants.in_force(now));
+        self.shared.rights.change(|snapshot| {
+            snapshot.grants_digest = grants.digest();
+            snapshot.grants = Arc::new(grants);
+            snapshot.catalog = Arc::new(catalog);
+            snapshot.routes = Arc::new(routes);
+        });
+        self.shared.rights.grants_are_current();
+        // A change between the two reads is seen at the next poll.
+        Ok(revision.min(later))
+    }
+
+    /// The services of the configuration, with what has been registered since in their place.
+    fn catalog(&self, registered: Vec<Document>) -> (Carried, HashMap<Arc<str>, Route>) {
+        let mut catalog = Catalog::default();
+        let mut routes = HashMap::new();
+        for service in &self.services {
+            routes.insert(Arc::from(service.name.as_str()), service.route.clone());
+            let Some(set) = &service.descriptor_set else {
+                continue;
+            };
+            match ServiceSet::decode(set).and_then(|set| set.restrict([&service.name])) {
+                Ok(set) => catalog = catalog.replacing(set),
+                Err(error) => tracing::error!(service = service.name, %error, "not carried"),
+            }
+        }
+        for document in registered {
+            match registration(&document) {
+                Ok((set, route)) => {
+                    if let Some(route) = route {
+                        for service in set.services() {
+                            routes.insert(Arc::clone(&service.name), route.clone());
+                        }
+                    }
+                    catalog = catalog.replacing(set);
+                }
+                Err(error) => tracing::error!(key = document.key, error, "not carried"),
+            }
+        }
+        (Carried::new(catalog), routes)
+    }
+
+    /// Looks for changed grants and descriptors.
+    pub(super) async fn poll_documents(&self, known: &Mutex<Option<u64>>) {
+        let seen = *known.lock();
+        match self.shared.ledger.revision().await {
+            Ok(revision) if Some(revision) == seen => self.shared.rights.grants_are_current(),
+            Ok(_) => match self.read_documents().await {
+                Ok(revision) => *known.lock() = Some(revision),
+                Err(error) => tracing::warn!(error = %Chain(&error), "the grants cannot be read"),
+            },
+            Err(error) => tracing::warn!(error = %Chain(&error), "the grants cannot be read"),
+        }
+    }
+
+    /// Offers every CRL in the watched files and the state folder. True when one was taken.
+    pub(super) fn read_crls(&self) -> bool {
+        let kept = state::crl_folder(&self.shared.names.state);
+        let mut taken = false;
+        for path in self
+            .crl_files
+            .iter()
+            .chain([&kept])
+            .flat_map(|path| files(path))
+        {
+            let Ok(bytes) = fs::read(&path) else { continue };
+            match self.shared.identity.offer_crl(&der(bytes)) {
+                Ok(CrlOutcome::Taken) => {
+                    tracing::info!(path = %path.display(), "CRL taken over");
+                    taken = true;
+                }
+                Ok(CrlOutcome::Known | CrlOutcome::Older) => {}
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), error = %Chain(&error), "CRL refused");
+                }
+            }
+        }
+        if taken {
+            state::save_crls(&self.shared);
+        }
+        taken
+    }
+
+    /// Reads the own certificate and key again.
+    pub(super) fn read_certificate(&self) -> bool {
+        match self.shared.identity.reload() {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!("certificate reloaded");
+                    self.shared.metrics.reloaded("certificate", true);
+                }
+                changed
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the certificate was not reloaded");
+                self.shared.metrics.reloaded("certificate", false);
+                false
+            }
+        }
+    }
+
+    /// Takes over the directory in the watched file, if it is another one.
+    pub(super) async fn read_directory(&self) -> Option<u64> {
+        let json = fs::read(&self.directory_file).ok()?;
+        let envelope = Envelope::parse(&json).ok()?;
+        let held = self.shared.rights.snapshot();
+        if envelope.digest() == held.directory.digest() {
+            return None;
+        }
+        match adopt::directory(&self.shared, &envelope, "gateway", "file").await {
+            Ok(version) => Some(version),
+            Err(error) => {
+                tracing::debug!(error = %Chain(&error), "the directory in the file was not taken over");
+                None
+            }
+        }
+    }
+
+    /// Tells telemetry what is due when.
+    pub(super) fn gauge(&self) {
+        let Shared {
+            metrics,
+            rights,
+            identity,
+            ledger,
+            pressure,
+            limits,
+            ..
+        } = &*self.shared;
+        pressure.sample(limits.memory);
+        let directory = &rights.snapshot().directory;
+        metrics.directory(
+            directory.version(),
+            directory.issued_at_us(),
+            directory.expires_at_us(),
+        );
+        metrics.certificate(identity.own().not_after_s);
+        let crls = identity.crls();
+        metrics.crls(
+            crls.iter()
+                .map(|crl| (crl.trust_domain.as_str(), crl.next_update_s)),
+        );
+        metrics.ledger_size(ledger.size());
+        metrics.ledger_writable(ledger.writable());
+    }
+}
+
+fn grant_set(documents: Vec<Document>) -> GrantSet {
+    GrantSet::new(documents.into_iter().filter_map(|document| {
+        let grant = ProtoGrant::decode(&*document.bytes).ok()?;
+        match Grant::parse(grant, None, None) {
+            Ok(grant) => Some(grant),
+            Err(faults) => {
+                tracing::error!(
+                    id = document.key,
+                    ?faults,
+                    "a stored grant is not sound: it grants nothing"
+                );
+                None
+            }
+        }
+    }))
+}
+
+/// A registered set, and where its services are if the registration says it.
+fn registration(document: &Document) -> Result<(ServiceSet, Option<Route>), String> {
+    let request = RegisterDescriptorSetRequest::decode(&*document.bytes)
+        .map_err(|error| error.to_string())?;
+    let mut set = ServiceSet::decode(&request.descriptor_set).map_err(|error| error.to_string())?;
+    if !request.services.is_empty() {
+        set = set
+            .restrict(&request.services)
+            .map_err(|error| error.to_string())?;
+    }
+    if request.endpoints.is_empty() {
+        return Ok((set, None));
+    }
+    let identity = request
+        .identity
+        .parse()
+        .map_err(|_| "its identity is no SPIFFE ID".to_owned())?;
+    Ok((
+        set,
+        Some(Route {
+            endpoints: request.endpoints.into(),
+            identity,
+        }),
+    ))
+}
+
+/// A file, or the `.crl`, `.der` and `.pem` files of a folder.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let Ok(entries) = fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let kind = path.extension().and_then(|kind| kind.to_str());
+            matches!(kind, Some("crl" | "der" | "pem"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The DER in a PEM file, or the file itself.
+fn der(bytes: Vec<u8>) -> Vec<u8> {
+    use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject};
+    if !bytes.starts_with(b"-----") {
+        return bytes;
+    }
+    CertificateRevocationListDer::from_pem_slice(&bytes).map_or(bytes, |crl| crl.as_ref().to_vec())
+}

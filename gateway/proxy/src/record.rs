@@ -1,0 +1,294 @@
+//! Layer: the entries of a call. Outside everything that can refuse, so that refusals are entries too.
+//!
+//! Which entry must be durable before what (DESIGN §4):
+//!
+//! - consumer: OPEN before the request leaves; CLOSE after the answer, not blocking it;
+//! - provider, and a call within one city: OPEN before the service is called, unless the method has no side effects
+//!   and is unary with a response that is held; CLOSE before the first byte of a held response, or before the
+//!   trailers of a stream;
+//! - both, for what is not held: PROGRESS, at most one window behind what crosses.
+
+mod progress;
+
+use std::{borrow::Cow, time::Duration};
+
+use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_ledger::{Append, AppendError, Effect};
+use banqiao_proto::{
+    ReasonTable,
+    exchange::v1::Reason,
+    ledger::v1::{
+        Decision, Direction, Entry, Kind, Party, PrivatePart, Result as CallResult, Side, Subject,
+    },
+};
+
+pub(crate) use progress::{Progress, Running};
+
+use crate::{call::Call, refusal::Refusal, wire::MAX_PATH};
+
+/// How often the CLOSE of a call that ended while the ledger could not be written is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Enters a refusal: as an entry within the client's quota, else as a count. A refusal stands even when it cannot
+/// be entered; then it is counted towards the gap entry that follows on recovery.
+pub(crate) async fn refused(call: &Call, refusal: &Refusal) {
+    let shared = &call.conn.worker.shared;
+    let client = call.client.as_ref();
+    tracing::info!(
+        exchange = %call.exchange,
+        reason = ReasonTable::name(refusal.reason),
+        client = client.map(SpiffeId::as_str),
+        method = &*call.path,
+        "call refused"
+    );
+    if !shared.ledger.writable() {
+        shared.ledger.count_gap(refusal.reason, client);
+        return;
+    }
+    if matches!(refusal.reason, Reason::LedgerUnavailable) {
+        shared.ledger.count_gap(refusal.reason, client);
+        return;
+    }
+    if refusal.reason == Reason::Overloaded || !call.conn.client.refusal_is_entered() {
+        shared.ledger.count(refusal.reason, client);
+        return;
+    }
+    let mut entry = base(call, Kind::Refused);
+    entry.decision.get_or_insert_default().reason = refusal.reason.into();
+    entry.result = Some(CallResult {
+        status: refusal.status(),
+        reason: refusal.reason.into(),
+        duration_us: elapsed_us(call),
+        ..CallResult::default()
+    });
+    let mut private = private(call);
+    private.error_text = refusal.detail.clone().into_owned();
+    let append = Append::new(entry).with_private(private);
+    if let Err(error) = call.conn.worker.appender.append(append).await {
+        tracing::warn!(exchange = %call.exchange, error = %error, "a refusal could not be entered");
+        shared.ledger.count_gap(refusal.reason, client);
+    }
+}
+
+/// Enters the beginning of a call, with the provider's claim where this is the provider.
+///
+/// # Errors
+///
+/// [`Reason::Replayed`] or [`Reason::LedgerUnavailable`]: nothing may cross.
+pub(crate) async fn open(
+    call: &Call,
+    request: Option<Direction>,
+    subjects: Vec<Subject>,
+) -> Result<(), Refusal> {
+    let mut entry = base(call, Kind::Open);
+    entry.request = request;
+    let mut private = private(call);
+    private.subjects = subjects;
+    let mut append = Append::new(entry)
+        .with_private(private)
+        .with(Effect::Open { peer: peer(call) });
+    if let Some(claim) = claim(call) {
+        append = append.with(claim);
+    }
+    call.conn
+        .worker
+        .appender
+        .append(append)
+        .await
+        .map(drop)
+        .map_err(|error| unwritable(&error))
+}
+
+/// How a call ended, as its CLOSE says it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) status: u32,
+    pub(crate) reason: Reason,
+    pub(crate) peer_reason: Reason,
+    pub(crate) request: Option<Direction>,
+    pub(crate) response: Option<Direction>,
+    pub(crate) subjects: Vec<Subject>,
+    pub(crate) error_text: Cow<'static, str>,
+    /// An OPEN stands before it.
+    pub(crate) opened: bool,
+}
+
+/// Enters the end of a call and waits until it is durable.
+///
+/// # Errors
+///
+/// As of [`open`].
+pub(crate) async fn close(call: &Call, ended: Ended) -> Result<(), Refusal> {
+    let opened = ended.opened;
+    let append = closing(call, ended);
+    match call
+        .conn
+        .worker
+        .appender
+        .append_queued(append.clone())
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            if opened {
+                owe(call, append, &error);
+            }
+            Err(unwritable(&error))
+        }
+    }
+}
+
+/// A call that has been opened is closed as soon as the ledger can be written again.
+fn owe(call: &Call, append: Append, error: &AppendError) {
+    if !matches!(
+        error,
+        AppendError::Unavailable | AppendError::QueueFull | AppendError::Frozen
+    ) {
+        return;
+    }
+    let worker = std::sync::Arc::clone(&call.conn.worker);
+    let stop = worker.closing.clone();
+    worker.tasks.clone().spawn(async move {
+        loop {
+            tokio::select! {
+                // What is still owed then is closed by the lease.
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            match worker.appender.append_queued(append.clone()).await {
+                Err(AppendError::Unavailable | AppendError::QueueFull | AppendError::Frozen) => {}
+                _ => return,
+            }
+        }
+    });
+}
+
+fn closing(call: &Call, ended: Ended) -> Append {
+    let mut entry = base(call, Kind::Close);
+    entry.request = ended.request;
+    entry.response = ended.response;
+    entry.result = Some(CallResult {
+        status: ended.status,
+        reason: ended.reason.into(),
+        peer_reason: ended.peer_reason.into(),
+        duration_us: elapsed_us(call),
+        ..CallResult::default()
+    });
+    let mut private = private(call);
+    private.subjects = ended.subjects;
+    private.error_text = ended.error_text.into_owned();
+    let append = Append::new(entry).with_private(private);
+    if ended.opened {
+        return append.with(Effect::Close { peer: peer(call) });
+    }
+    match claim(call) {
+        Some(claim) => append.with(claim),
+        None => append,
+    }
+}
+
+/// The entry with everything that is known of the call whatever its kind.
+pub(crate) fn base(call: &Call, kind: Kind) -> Entry {
+    let method = call.plan.as_ref().map(|plan| &plan.method);
+    let mut path = call.path.to_string();
+    path.truncate(MAX_PATH);
+    Entry {
+        kind: kind.into(),
+        exchange: call.exchange.as_bytes().to_vec(),
+        attempt: call.attempt,
+        side: call.side.into(),
+        client: Some(client(call)),
+        provider: call
+            .provider
+            .as_ref()
+            .map(|(city, system)| party(system.as_ref(), Some(*city))),
+        method: path,
+        descriptor_digest: method
+            .map(|method| method.descriptor_digest.to_vec())
+            .unwrap_or_default(),
+        purpose: call.purpose().to_owned(),
+        basis: call
+            .reserved
+            .as_ref()
+            .map_or_else(String::new, |known| known.basis.as_sent().to_owned()),
+        decision: Some(Decision {
+            grant_id: call
+                .grant
+                .as_ref()
+                .map_or_else(String::new, |grant| grant.id().to_owned()),
+            reason: Reason::Unspecified.into(),
+            grant_set_digest: if call.decides() && call.plan.is_some() {
+                call.snapshot.grants_digest.to_vec()
+            } else {
+                Vec::new()
+            },
+            directory_version: call.snapshot.directory.version(),
+        }),
+        ..Entry::default()
+    }
+}
+
+/// What must not stand in the entry itself.
+fn private(call: &Call) -> PrivatePart {
+    let reserved = call.reserved.as_ref();
+    PrivatePart {
+        operator: reserved
+            .and_then(|known| known.operator.clone())
+            .unwrap_or_default(),
+        case_number: reserved
+            .and_then(|known| known.case_number.clone())
+            .unwrap_or_default(),
+        client_address: call.conn.address.to_string(),
+        ..PrivatePart::default()
+    }
+}
+
+fn client(call: &Call) -> Party {
+    let mut party = party(call.client.as_ref(), call.consumer_city);
+    // On the inter-city listener the certificate seen is the gateway's, not the client's.
+    if call.conn.listener == crate::accept::Listener::Client {
+        party.key_sha256 = call.conn.peer.key_sha256.to_vec();
+    }
+    party
+}
+
+fn party(id: Option<&SpiffeId>, city: Option<CityCode>) -> Party {
+    Party {
+        spiffe_id: id.map_or_else(String::new, |id| id.as_str().to_owned()),
+        city: city.map_or_else(String::new, |city| city.as_str().to_owned()),
+        agency: id.map_or_else(String::new, |id| id.agency().to_owned()),
+        key_sha256: Vec::new(),
+    }
+}
+
+fn peer(call: &Call) -> String {
+    call.other_city()
+        .map_or_else(String::new, |city| city.as_str().to_owned())
+}
+
+/// A provider takes each attempt of another city's exchange once.
+fn claim(call: &Call) -> Option<Effect> {
+    (call.side == Side::Provider).then(|| Effect::Claim {
+        consumer: peer(call),
+    })
+}
+
+pub(crate) fn unwritable(error: &AppendError) -> Refusal {
+    match error.reason() {
+        Reason::Replayed => Refusal::new(
+            Reason::Replayed,
+            "this exchange and attempt has been received before",
+        ),
+        Reason::MetadataTooLarge => Refusal::new(
+            Reason::MetadataTooLarge,
+            "the record of this call would be too large",
+        ),
+        Reason::LeaseLost => Refusal::new(Reason::LeaseLost, "this replica lost its lease"),
+        _ => Refusal::new(Reason::LedgerUnavailable, "the ledger cannot be written")
+            .retry_after(Duration::from_secs(1)),
+    }
+}
+
+pub(crate) fn elapsed_us(call: &Call) -> u64 {
+    u64::try_from(call.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
