@@ -189,12 +189,10 @@ mod tests {
 
     use super::*;
 
+    type Messages = Vec<(bool, Vec<u8>)>;
+
     /// The messages as (compressed, bytes), and how the reader ended.
-    fn read(
-        body: &[u8],
-        cuts: &[usize],
-        max: u32,
-    ) -> (Vec<(bool, Vec<u8>)>, Result<(), FrameError>) {
+    fn read(body: &[u8], cuts: &[usize], max: u32) -> (Messages, Result<(), FrameError>) {
         let mut reader = FrameReader::new(max);
         let mut messages = Vec::new();
         let mut open: Option<(bool, u32, Vec<u8>)> = None;

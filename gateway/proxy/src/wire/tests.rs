@@ -27,11 +27,16 @@ pub(super) fn descriptor(name: &str) -> MessageDescriptor {
 
 /// A random message, the same for the same seed, with or without the extensions that the pool knows.
 pub(super) fn message(of: &MessageDescriptor, seed: u64, extensions: bool) -> DynamicMessage {
-    Source {
+    let mut source = Source {
         rng: StdRng::seed_from_u64(seed),
         extensions,
-    }
-    .message(of, 0)
+    };
+    normal(&source.message(of, 0))
+}
+
+/// The same message as it comes off the wire: one that was built also remembers fields that were set to nothing.
+pub(super) fn normal(message: &DynamicMessage) -> DynamicMessage {
+    DynamicMessage::decode(message.descriptor(), message.encode_to_vec().as_slice()).unwrap()
 }
 
 struct Source {

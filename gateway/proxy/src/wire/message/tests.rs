@@ -150,7 +150,7 @@ proptest! {
         let (pairs, counts) = oracle(&sample);
         let (found, counted, end) =
             scan(&plan(of), Coding::Identity, &[(false, &bytes)], &sizes, capacity);
-        prop_assert_eq!(found, pairs.clone());
+        prop_assert_eq!(&found, &pairs);
         prop_assert_eq!(counted, counts);
         prop_assert_eq!(end, Ok(()));
         for coding in CODINGS {
