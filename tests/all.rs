@@ -15,6 +15,8 @@ mod calls;
 mod harness;
 #[path = "all/paths.rs"]
 mod paths;
+#[path = "all/refusals.rs"]
+mod refusals;
 #[path = "all/rights.rs"]
 mod rights;
 #[path = "all/smuggling.rs"]
