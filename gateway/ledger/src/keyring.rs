@@ -38,7 +38,7 @@ impl Month {
     /// The month of a time in microseconds since 1970-01-01 UTC.
     ///
     /// Times outside the years that a calendar knows fall into its first or last month.
-    pub fn of(time_us: i64) -> Self {
+    pub(crate) fn of(time_us: i64) -> Self {
         let time = jiff::Timestamp::from_microsecond(time_us).unwrap_or(if time_us < 0 {
             jiff::Timestamp::MIN
         } else {
@@ -53,8 +53,8 @@ impl Month {
     }
 
     /// The following month.
-    #[must_use]
-    pub const fn next(self) -> Self {
+    #[cfg(test)]
+    pub(crate) const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
@@ -149,7 +149,7 @@ pub enum KeyringError {
 }
 
 /// The keys of one month.
-pub struct MonthKeys {
+pub(crate) struct MonthKeys {
     month: Month,
     id: [u8; 8],
     sealing: RandomizedNonceKey,
@@ -191,13 +191,13 @@ impl MonthKeys {
     }
 
     /// The month.
-    pub const fn month(&self) -> Month {
+    pub(crate) const fn month(&self) -> Month {
         self.month
     }
 
     /// A name of the secret that says nothing about it: replicas that hold different secrets for one month are
     /// told apart by it.
-    pub const fn id(&self) -> [u8; 8] {
+    pub(crate) const fn id(&self) -> [u8; 8] {
         self.id
     }
 
@@ -224,7 +224,7 @@ impl fmt::Debug for MonthKeys {
 
 /// The keys of every month, read from a folder.
 #[derive(Debug)]
-pub struct Keyring {
+pub(crate) struct Keyring {
     folder: PathBuf,
     city: CityCode,
     months: RwLock<BTreeMap<Month, Arc<MonthKeys>>>,
@@ -236,7 +236,7 @@ impl Keyring {
     /// # Errors
     ///
     /// When the folder or a file cannot be read, is open to others, or is malformed.
-    pub fn open(folder: PathBuf, city: CityCode) -> Result<Self, KeyringError> {
+    pub(crate) fn open(folder: PathBuf, city: CityCode) -> Result<Self, KeyringError> {
         let at_folder = |source| KeyringError::Folder {
             path: folder.clone(),
             source,
@@ -266,7 +266,7 @@ impl Keyring {
     }
 
     /// The keys of a month, if there are any. A file that another replica has made since is found.
-    pub fn held(&self, month: Month) -> Result<Option<Arc<MonthKeys>>, KeyringError> {
+    pub(crate) fn held(&self, month: Month) -> Result<Option<Arc<MonthKeys>>, KeyringError> {
         if let Some(keys) = self.months.read().get(&month) {
             return Ok(Some(Arc::clone(keys)));
         }
@@ -282,18 +282,13 @@ impl Keyring {
     /// The keys of a month, made when nobody has made them yet.
     ///
     /// Once a month this writes and syncs a small file.
-    pub fn month(&self, month: Month) -> Result<Arc<MonthKeys>, KeyringError> {
+    pub(crate) fn month(&self, month: Month) -> Result<Arc<MonthKeys>, KeyringError> {
         if let Some(keys) = self.held(month)? {
             return Ok(keys);
         }
         create(&self.folder, &self.path(month), self.city, month)?;
         // Whoever's file it is now, it is the one that counts.
         Ok(self.remember(read(&self.path(month), self.city, month)?))
-    }
-
-    /// Months whose keys are at hand, oldest first.
-    pub fn months(&self) -> Vec<Month> {
-        self.months.read().keys().copied().collect()
     }
 
     fn remember(&self, keys: MonthKeys) -> Arc<MonthKeys> {
@@ -436,7 +431,6 @@ mod tests {
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
         assert_eq!(fs::read_dir(folder.path().join("keys")).unwrap().count(), 1);
         let again = Keyring::open(folder.path().join("keys"), city()).unwrap();
-        assert_eq!(again.months(), [month]);
         assert_eq!(again.month(month).unwrap().id(), ids[0]);
     }
 
@@ -450,7 +444,6 @@ mod tests {
         let id = ring.month(month).unwrap().id();
         assert_ne!(id, ring.month(month.next()).unwrap().id());
         assert_ne!(id, other.month(month).unwrap().id());
-        assert_eq!(ring.months(), [month, month.next()]);
     }
 
     #[test]

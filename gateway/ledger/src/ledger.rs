@@ -188,6 +188,9 @@ pub enum LedgerError {
     /// The thread that commits could not be started.
     #[error("the ledger's thread cannot be started")]
     Thread(#[source] std::io::Error),
+    /// The database cannot be written now.
+    #[error("the ledger cannot be written")]
+    Unavailable,
     /// The database cannot be used.
     #[error("the ledger's database cannot be used")]
     Store(#[source] StoreError),

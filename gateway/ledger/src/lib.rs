@@ -18,6 +18,7 @@ mod entry;
 mod facet;
 mod keyring;
 mod ledger;
+mod plan;
 mod prepare;
 mod private;
 mod query;
@@ -31,12 +32,12 @@ pub mod digest;
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect};
 pub use appender::{Appender, Waiting};
 pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
-pub use keyring::{Keyring, KeyringError, Month, MonthKeys};
+pub use keyring::{KeyringError, Month};
 pub use ledger::{
     DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind, FreezeReason,
     LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
 };
-pub use private::{PrivateError, TokenKind};
+pub use private::PrivateError;
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, Reader, Stored, Tail};
 pub use store::StoreError;

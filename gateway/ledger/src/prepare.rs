@@ -66,6 +66,22 @@ impl Prepared {
         self.before.len() + self.behind.len() + private + documents + 64
     }
 
+    /// An entry of nothing but effects.
+    #[cfg(test)]
+    pub(crate) fn for_test(call: CallId, effects: Vec<Effect>) -> Self {
+        Self {
+            uid: [0; 16],
+            call: Some(call),
+            kind: 1,
+            time_us: 0,
+            before: Vec::new(),
+            behind: Vec::new(),
+            private: None,
+            facets: Vec::new(),
+            effects,
+        }
+    }
+
     /// The entry's bytes.
     pub(crate) fn bytes(&self, replica: &Replica) -> Vec<u8> {
         let length = self.before.len() + self.behind.len() + replica.encoded_len() + 8;
@@ -88,7 +104,7 @@ pub(crate) struct Preparer {
 
 impl Preparer {
     /// Fills in what the ledger fills in, seals the private part and encodes the rest.
-    pub(crate) fn prepare(&self, append: Append) -> Result<Prepared, AppendError> {
+    pub(crate) fn prepare(&self, append: Append) -> Result<Box<Prepared>, AppendError> {
         let Append {
             mut entry,
             private,
@@ -124,7 +140,7 @@ impl Preparer {
             read: entry.read.take(),
             ..Entry::default()
         };
-        let prepared = Prepared {
+        let prepared = Box::new(Prepared {
             uid,
             call,
             kind,
@@ -134,7 +150,7 @@ impl Preparer {
             private,
             facets,
             effects,
-        };
+        });
         let replica = Replica {
             id: self.replica.clone(),
             boot: vec![0; 16],

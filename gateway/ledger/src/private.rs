@@ -29,7 +29,7 @@ const TAG: usize = 16;
 
 /// What an entry can be searched by that only stands in its private part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TokenKind {
+pub(crate) enum TokenKind {
     /// Case number.
     Case,
     /// Operator.
@@ -40,14 +40,14 @@ pub enum TokenKind {
 
 /// A search token: a keyed hash of a value, of no use without the month's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Token(pub(crate) [u8; 16]);
+pub(crate) struct Token(pub(crate) [u8; 16]);
 
 impl Token {
     /// The token of a value in the month of the keys: `HMAC-SHA-256(key[city, month, kind], normalised value)`,
     /// cut to 16 bytes.
     ///
     /// Values that people would call the same have the same token: width, case and surrounding space do not count.
-    pub fn new(keys: &MonthKeys, kind: TokenKind, value: &str) -> Self {
+    pub(crate) fn new(keys: &MonthKeys, kind: TokenKind, value: &str) -> Self {
         let tag = hmac::sign(keys.token(kind), normalised(value).as_bytes());
         let mut token = [0; 16];
         token.copy_from_slice(&tag.as_ref()[..16]);
@@ -82,7 +82,7 @@ pub enum PrivateError {
 }
 
 /// `SHA-256("banqiao-private-v1" ‖ 0x00 ‖ salt ‖ bytes)`.
-pub fn commitment(salt: &[u8; SALT], bytes: &[u8]) -> Hash {
+pub(crate) fn commitment(salt: &[u8; SALT], bytes: &[u8]) -> Hash {
     let mut context = Context::new(&SHA256);
     context.update(COMMITMENT_DOMAIN);
     context.update(salt);
@@ -146,7 +146,7 @@ pub(crate) fn seal(
 /// # Errors
 ///
 /// When the key, the uid, the ciphertext and the commitment do not all belong together.
-pub fn open(
+pub(crate) fn open(
     keys: &MonthKeys,
     uid: &[u8; 16],
     committed: &[u8],

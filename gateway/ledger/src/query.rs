@@ -229,11 +229,11 @@ impl Query {
         words.join(" ")
     }
 
-    pub(crate) const fn from_us(&self) -> Option<i64> {
+    pub(crate) const fn begin_us(&self) -> Option<i64> {
         self.from_us
     }
 
-    pub(crate) const fn until_us(&self) -> Option<i64> {
+    pub(crate) const fn end_us(&self) -> Option<i64> {
         self.until_us
     }
 

@@ -35,7 +35,7 @@ pub(crate) enum Patience {
 
 /// An entry on its way.
 pub(crate) struct Item {
-    pub(crate) prepared: Prepared,
+    pub(crate) prepared: Box<Prepared>,
     pub(crate) patience: Patience,
     pub(crate) waiter: Option<Waiter>,
 }
@@ -140,8 +140,6 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
     /// Take a new boot id and lease after a lost lease.
     Reopen(oneshot::Sender<Result<Uuid, LedgerError>>),
-    /// Write the counts now.
-    Summarise,
 }
 
 /// The queue. Its limits count entries that wait and entries that are being committed.
@@ -283,6 +281,17 @@ impl Queue {
             commands: inner.commands.drain(..).collect(),
             abandoned: inner.abandoned,
         }
+    }
+
+    /// So many entries are committed that were never in the queue.
+    pub(crate) fn lend(&self, count: usize) {
+        self.inner.lock().taken += count;
+    }
+
+    /// Puts one of the ledger's own entries at the end, also when the queue is closed.
+    pub(crate) fn push_own(&self, item: Item) {
+        self.inner.lock().items.push_back(item);
+        self.arrived.notify_one();
     }
 
     /// Puts entries back to the front, in their order.

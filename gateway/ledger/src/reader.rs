@@ -143,7 +143,7 @@ impl Reader {
     }
 
     async fn open(&self, stored: &Stored) -> Result<Option<PrivatePart>, StoreError> {
-        let Decoded::Entry(entry) = entry::decode(&stored.bytes).map_err(StoreError::Entry)? else {
+        let Decoded::Entry(entry) = decode(stored)? else {
             return Ok(None);
         };
         if entry.private_commitment.is_empty() {
@@ -168,6 +168,12 @@ impl Reader {
             .map(Some)
             .map_err(StoreError::Private)
     }
+}
+
+/// Reads the bytes of an entry.
+fn decode(stored: &Stored) -> Result<Decoded, StoreError> {
+    let index = stored.index;
+    entry::decode(&stored.bytes).map_err(|source| StoreError::Entry { index, source })
 }
 
 impl std::fmt::Debug for Reader {

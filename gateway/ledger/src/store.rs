@@ -1,13 +1,36 @@
-//! The database behind a ledger.
+//! The database behind a ledger: SQLite or PostgreSQL, each with its own SQL, held together by one test suite.
+//!
+//! A `Writer` is the one connection of the batcher; [`Reads`] are connections for everything else.
+
+use std::{path::PathBuf, time::Duration};
+
+use banqiao_directory::CityCode;
+use sqlx::postgres::PgConnectOptions;
+use uuid::Uuid;
 
 use crate::{
     append::{Document, DocumentKind},
+    digest::FrontierError,
     entry::EntryError,
     facet::{Facet, ValueRange},
     keyring::{KeyringError, Month},
+    plan::{Found, Head, Plan, Wanted},
+    prepare::CallId,
     private::{PrivateError, Token},
     reader::{Order, Stored},
 };
+
+mod fault;
+mod postgres;
+mod sqlite;
+
+pub(crate) use fault::Fault;
+pub(crate) use sqlite::Ownership;
+
+/// The one ledger of a database, until a city shards by agency.
+const LEDGER: i16 = 1;
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,91 +39,519 @@ pub enum StoreError {
     /// What is stored contradicts itself.
     #[error("the stored {0} is corrupt")]
     Corrupt(&'static str),
+    /// The database reported an error.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
     /// What is stored is no canonical entry.
-    #[error("what is stored is no entry")]
-    Entry(#[source] EntryError),
+    #[error("entry {index} is not in canonical form")]
+    Entry {
+        /// Its index.
+        index: u64,
+        /// Why.
+        #[source]
+        source: EntryError,
+    },
+    /// The file cannot be opened or written.
+    #[error("the database file {} cannot be used", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The head is marked as frozen.
+    #[error("the ledger is marked as frozen")]
+    Flagged,
+    /// The stored frontier is malformed.
+    #[error("the stored head is corrupt")]
+    Frontier(#[source] FrontierError),
+    /// Another process has the SQLite file open.
+    #[error("another process uses {}; with SQLite only one may, with PostgreSQL several", .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A month's key is gone, while entries of that month are there.
+    #[error("the key of {month} is missing from the folder of keys; restore it")]
+    KeyMissing {
+        /// The month.
+        month: Month,
+    },
+    /// Another replica uses another key.
+    #[error(
+        "the key of {month} is not the one that the ledger was written with; replicas share one folder of keys"
+    )]
+    KeyDiffers {
+        /// The month.
+        month: Month,
+    },
     /// A month's key cannot be read.
     #[error("a month's key cannot be used")]
     Keys(#[source] KeyringError),
+    /// The tables cannot be made or brought up to date.
+    #[error("the tables cannot be brought up to date")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// The file was replaced, removed or made read-only while it was open.
+    #[error("the database file {} was {change} while it was open", .path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+        /// What happened to it.
+        change: &'static str,
+    },
+    /// The database holds the ledger of another city.
+    #[error("the database holds the ledger of {found}, not of {expected}")]
+    OtherCity {
+        /// The city that was configured.
+        expected: CityCode,
+        /// The city that is stored.
+        found: String,
+    },
     /// A private part does not agree with its entry.
     #[error("a stored private part cannot be opened")]
     Private(#[source] PrivateError),
+    /// The database holds less than, or something else than, what was committed to it.
+    #[error("the database was rolled back: LEDGER_ROLLBACK")]
+    Rollback,
+    /// The database does not answer in time.
+    #[error("the database does not answer in time")]
+    Timeout,
+    /// The database is set up so that it may lose what it has acknowledged.
+    #[error("the database may lose commits: {setting} is {value}, it must be {needed}")]
+    Unsafe {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        needed: &'static str,
+    },
     /// Not a URL of a known store.
-    #[error("not a database URL: sqlite://<file> or postgres://…")]
+    #[error(
+        "not a database URL: it has the form sqlite://<file> or postgres://<user>@<host>/<database>"
+    )]
     Url,
 }
 
-pub(crate) struct StoreUrl;
+/// Where the database is.
+#[derive(Clone)]
+pub(crate) enum StoreUrl {
+    Postgres(Box<PgConnectOptions>),
+    Sqlite(PathBuf),
+}
+
 impl StoreUrl {
-    pub(crate) fn parse(_: &str) -> Result<Self, StoreError> {
-        Err(StoreError::Url)
+    pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            // The error may quote the URL, and the URL may hold a password.
+            return url
+                .parse()
+                .map(|it| Self::Postgres(Box::new(it)))
+                .map_err(|_| StoreError::Url);
+        }
+        let path = url
+            .strip_prefix("sqlite://")
+            .or_else(|| url.strip_prefix("sqlite:"));
+        match path {
+            Some(path) if !path.is_empty() && !path.contains(['?', '#']) && path != ":memory:" => {
+                Ok(Self::Sqlite(path.into()))
+            }
+            _ => Err(StoreError::Url),
+        }
     }
 }
-pub(crate) struct Reads;
+
+/// How a database is opened for writing.
+#[derive(Clone)]
+pub(crate) struct WriterSettings {
+    pub(crate) url: StoreUrl,
+    pub(crate) city: CityCode,
+    pub(crate) failover: bool,
+}
+
+/// A call that a dead boot left open.
+pub(crate) struct Orphan {
+    pub(crate) call: CallId,
+    pub(crate) peer: String,
+    /// Its OPEN entry.
+    pub(crate) index: u64,
+    pub(crate) opened: Vec<u8>,
+}
+
+/// A boot whose lease has run out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expired {
+    pub(crate) boot: Uuid,
+    pub(crate) replica: String,
+}
+
+/// The private part of an entry, as it is stored.
 pub(crate) struct SealedRow {
     pub(crate) month: Month,
     pub(crate) ciphertext: Vec<u8>,
 }
-impl Reads {
-    pub(crate) fn new(_: &StoreUrl) -> Self {
-        Self
+
+/// The right edge of the entries, for the check at a start.
+pub(crate) struct Edge {
+    /// Entries that are there, by the highest index.
+    pub(crate) size: u64,
+    /// Leaves and entries from the asked index on.
+    pub(crate) leaves: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The connection that writes. Only the batcher has one.
+///
+/// A transaction is `begin`, any number of steps, and `commit` or `rollback`. Whatever fails, the caller
+/// rolls back or drops the connection.
+pub(crate) enum Writer {
+    Postgres(Box<postgres::Writer>),
+    Sqlite(Box<sqlite::Writer>),
+}
+
+macro_rules! each {
+    ($on:expr, $store:ident => $call:expr) => {
+        match $on {
+            Self::Postgres($store) => $call,
+            Self::Sqlite($store) => $call,
+        }
+    };
+}
+
+impl Writer {
+    /// Connects, checks that the database keeps what it acknowledges, and brings the tables up to date. A
+    /// file that is missing is only made where that is said.
+    pub(crate) async fn open(settings: &WriterSettings, create: bool) -> Result<Self, Fault> {
+        Ok(match &settings.url {
+            StoreUrl::Postgres(options) => {
+                Self::Postgres(Box::new(postgres::Writer::open(options, settings).await?))
+            }
+            StoreUrl::Sqlite(path) => Self::Sqlite(Box::new(
+                sqlite::Writer::open(path, settings.city, create).await?,
+            )),
+        })
     }
+
+    /// Begins a transaction of a boot, locks the head and reads it.
+    pub(crate) async fn begin(&mut self, boot: Uuid) -> Result<Head, Fault> {
+        each!(self, store => store.begin(boot).await)
+    }
+
+    /// Looks up what a batch depends on.
+    pub(crate) async fn look_up<'a>(
+        &mut self,
+        boot: Uuid,
+        wanted: &Wanted<'a>,
+    ) -> Result<Found<'a>, Fault> {
+        match self {
+            Self::Postgres(store) => store.look_up(boot, wanted).await,
+            Self::Sqlite(store) => store.look_up(wanted).await,
+        }
+    }
+
+    /// Writes a planned batch.
+    pub(crate) async fn write(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), Fault> {
+        each!(self, store => store.write(boot, plan).await)
+    }
+
+    /// Commits. After an error the outcome is not known, unless the fault is transient.
+    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+        each!(self, store => store.commit().await)
+    }
+
+    /// Rolls back.
+    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
+        each!(self, store => store.rollback().await)
+    }
+
+    /// Index of the entry with a uid.
+    pub(crate) async fn index_of(&mut self, uid: &[u8; 16]) -> Result<Option<u64>, Fault> {
+        each!(self, store => store.index_of(uid).await)
+    }
+
+    /// The entries from an index on.
+    pub(crate) async fn edge(&mut self, from: u64) -> Result<Edge, Fault> {
+        each!(self, store => store.edge(from).await)
+    }
+
+    /// Leaf hash of an entry.
+    pub(crate) async fn leaf(&mut self, index: u64) -> Result<Option<Vec<u8>>, Fault> {
+        each!(self, store => store.leaf(index).await)
+    }
+
+    /// Months that entries were encrypted in, and the names of their keys.
+    pub(crate) async fn months(&mut self) -> Result<Vec<(Month, [u8; 8])>, Fault> {
+        each!(self, store => store.months().await)
+    }
+
+    /// Takes a lease for a boot.
+    pub(crate) async fn take_lease(
+        &mut self,
+        boot: Uuid,
+        replica: &str,
+        ttl: Duration,
+        now_us: i64,
+    ) -> Result<(), Fault> {
+        match self {
+            Self::Postgres(store) => store.take_lease(boot, replica, ttl).await,
+            Self::Sqlite(store) => store.take_lease(boot, replica, now_us).await,
+        }
+    }
+
+    /// Renews the lease: a real commit, which also shows that the database can be written. `false`: it is lost.
+    pub(crate) async fn renew_lease(
+        &mut self,
+        boot: Uuid,
+        ttl: Duration,
+        now_us: i64,
+    ) -> Result<bool, Fault> {
+        match self {
+            Self::Postgres(store) => store.renew_lease(boot, ttl).await,
+            Self::Sqlite(store) => store.renew_lease(boot, now_us).await,
+        }
+    }
+
+    /// Ends the lease at once: it goes when the boot has no open calls, otherwise it runs out now.
+    pub(crate) async fn release_lease(&mut self, boot: Uuid) -> Result<(), Fault> {
+        each!(self, store => store.release_lease(boot).await)
+    }
+
+    /// Boots other than this one whose lease has run out.
+    pub(crate) async fn expired_leases(&mut self, boot: Uuid) -> Result<Vec<Expired>, Fault> {
+        each!(self, store => store.expired_leases(boot).await)
+    }
+
+    /// Within a transaction: forbids a boot to write, if its lease has still run out. `false`: it lives.
+    pub(crate) async fn fence(&mut self, boot: Uuid) -> Result<bool, Fault> {
+        each!(self, store => store.fence(boot).await)
+    }
+
+    /// Some of the calls that a boot left open.
+    pub(crate) async fn orphans(&mut self, boot: Uuid, limit: u32) -> Result<Vec<Orphan>, Fault> {
+        each!(self, store => store.orphans(boot, limit).await)
+    }
+
+    /// Forgets a fenced lease without open calls.
+    pub(crate) async fn drop_lease(&mut self, boot: Uuid) -> Result<(), Fault> {
+        each!(self, store => store.drop_lease(boot).await)
+    }
+
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        each!(self, store => store.close().await);
+    }
+}
+
+/// The connections that read.
+pub(crate) enum Reads {
+    Postgres(postgres::Reads),
+    Sqlite(sqlite::Reads),
+}
+
+impl Reads {
+    /// Connections are made when they are needed.
+    pub(crate) fn new(url: &StoreUrl) -> Self {
+        match url {
+            StoreUrl::Postgres(options) => Self::Postgres(postgres::Reads::new(options)),
+            StoreUrl::Sqlite(path) => Self::Sqlite(sqlite::Reads::new(path)),
+        }
+    }
+
+    /// Drops connections that may belong to a file that is not there any more.
+    pub(crate) fn renew(&self) {
+        match self {
+            Self::Postgres(_) => {}
+            Self::Sqlite(store) => store.renew(),
+        }
+    }
+
     pub(crate) async fn documents(
         &self,
-        _: DocumentKind,
+        kind: DocumentKind,
     ) -> Result<(u64, Vec<Document>), StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.documents(kind).await)
     }
+
     pub(crate) async fn revision(&self) -> Result<u64, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.revision().await)
     }
+
     pub(crate) async fn size(&self) -> Result<u64, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.size().await)
     }
+
     pub(crate) async fn months(&self) -> Result<Vec<Month>, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.months().await)
     }
-    pub(crate) async fn exchange(&self, _: &[u8; 16]) -> Result<Vec<Stored>, StoreError> {
-        Err(StoreError::Url)
+
+    /// Every entry of an exchange, by index.
+    pub(crate) async fn exchange(&self, exchange: &[u8; 16]) -> Result<Vec<Stored>, StoreError> {
+        each!(self, store => store.exchange(exchange).await)
     }
-    pub(crate) async fn range(&self, _: u64, _: u64) -> Result<Vec<Stored>, StoreError> {
-        Err(StoreError::Url)
+
+    /// The entries from an index until another, by index.
+    pub(crate) async fn range(&self, from: u64, until: u64) -> Result<Vec<Stored>, StoreError> {
+        each!(self, store => store.range(from, until).await)
     }
-    pub(crate) async fn private(&self, _: u64) -> Result<Option<SealedRow>, StoreError> {
-        Err(StoreError::Url)
+
+    pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
+        each!(self, store => store.private(index).await)
     }
+
+    /// Blocks that hold a value, from one on, in order.
     pub(crate) async fn blocks(
         &self,
-        _: Facet,
-        _: &[u8],
-        _: u64,
-        _: Order,
-        _: u32,
+        facet: Facet,
+        value: &[u8],
+        from: u64,
+        order: Order,
+        limit: u32,
     ) -> Result<Vec<u64>, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.blocks(facet, value, from, order, limit).await)
     }
+
+    /// Entries with a token, from one on, in order.
     pub(crate) async fn tokens(
         &self,
-        _: Token,
-        _: u64,
-        _: Order,
-        _: u32,
+        token: Token,
+        from: u64,
+        order: Order,
+        limit: u32,
     ) -> Result<Vec<u64>, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.tokens(token, from, order, limit).await)
     }
+
+    /// First and last block that hold a value in a range.
     pub(crate) async fn block_bounds(
         &self,
-        _: Facet,
-        _: &ValueRange,
+        facet: Facet,
+        range: &ValueRange,
     ) -> Result<Option<(u64, u64)>, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.block_bounds(facet, range).await)
     }
+
+    /// The smallest value within a range that is larger than `behind`.
     pub(crate) async fn next_value(
         &self,
-        _: Facet,
-        _: Option<&[u8]>,
-        _: &ValueRange,
+        facet: Facet,
+        behind: Option<&[u8]>,
+        range: &ValueRange,
     ) -> Result<Option<Box<[u8]>>, StoreError> {
-        Err(StoreError::Url)
+        each!(self, store => store.next_value(facet, behind, range).await)
+    }
+}
+
+/// A number as it is stored.
+fn stored(number: u64) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::Corrupt("number"))
+}
+
+/// A stored number.
+fn number(stored: i64) -> Result<u64, StoreError> {
+    u64::try_from(stored).map_err(|_| StoreError::Corrupt("number"))
+}
+
+fn numbers(stored: Vec<(i64,)>) -> Result<Vec<u64>, StoreError> {
+    stored.into_iter().map(|(it,)| number(it)).collect()
+}
+
+fn entries(rows: Vec<(i64, Vec<u8>)>) -> Result<Vec<Stored>, StoreError> {
+    rows.into_iter()
+        .map(|(index, bytes)| {
+            Ok(Stored {
+                index: number(index)?,
+                bytes: bytes.into(),
+                private: None,
+            })
+        })
+        .collect()
+}
+
+fn months(rows: Vec<(i32, Vec<u8>)>) -> Result<Vec<(Month, [u8; 8])>, StoreError> {
+    rows.into_iter()
+        .map(|(month, id)| {
+            let id = id
+                .try_into()
+                .map_err(|_| StoreError::Corrupt("name of a key"))?;
+            Ok((Month::from_number(month), id))
+        })
+        .collect()
+}
+
+fn orphan(
+    exchange: [u8; 16],
+    attempt: i64,
+    side: i32,
+    peer: Vec<u8>,
+    index: i64,
+    opened: Vec<u8>,
+) -> Result<Orphan, StoreError> {
+    let attempt = u32::try_from(attempt).map_err(|_| StoreError::Corrupt("attempt"))?;
+    Ok(Orphan {
+        call: CallId {
+            exchange,
+            attempt,
+            side,
+        },
+        peer: String::from_utf8(peer).map_err(|_| StoreError::Corrupt("peer"))?,
+        index: number(index)?,
+        opened,
+    })
+}
+
+/// Revision, key and content.
+type DocumentRow = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Documents with the revision that stands in each row, also in the one row of no document.
+fn documents(rows: Vec<DocumentRow>) -> Result<(u64, Vec<Document>), StoreError> {
+    let Some((revision, ..)) = rows.first() else {
+        return Err(StoreError::Corrupt("revision"));
+    };
+    let revision = number(*revision)?;
+    let documents = rows
+        .into_iter()
+        .filter_map(|(_, key, bytes)| Some((key?, bytes?)))
+        .map(|(key, bytes)| {
+            let key = String::from_utf8(key).map_err(|_| StoreError::Corrupt("key"))?;
+            Ok(Document { key, bytes })
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok((revision, documents))
+}
+
+fn bounds(found: (Option<i64>, Option<i64>)) -> Result<Option<(u64, u64)>, StoreError> {
+    match found {
+        (Some(first), Some(last)) => Ok(Some((number(first)?, number(last)?))),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_choose_the_store_and_faults_never_show_them() {
+        assert!(
+            matches!(StoreUrl::parse("sqlite://gateway.db"), Ok(StoreUrl::Sqlite(path)) if path.ends_with("gateway.db"))
+        );
+        assert!(
+            matches!(StoreUrl::parse("sqlite:///var/lib/g.db"), Ok(StoreUrl::Sqlite(path)) if path.is_absolute())
+        );
+        assert!(matches!(
+            StoreUrl::parse("postgres://u:secret@h/db"),
+            Ok(StoreUrl::Postgres(_))
+        ));
+        for bad in [
+            "",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite://a.db?mode=ro",
+            "mysql://h/db",
+            "postgres://u:secret@h:port/db",
+        ] {
+            let error = StoreUrl::parse(bad).err().unwrap();
+            assert!(!format!("{error:?} {error}").contains("secret"), "{bad}");
+        }
     }
 }

@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use crate::{
-    entry::{self, Decoded},
+    entry::Decoded,
     facet::{BLOCK, Facet, time_value},
     keyring::Month,
     ledger::Core,
     private::Token,
     query::{FacetFilter, Query},
     reader::{
-        Order, Page, Stored,
+        Order, Page, Stored, decode,
         postings::{Intersection, Posting, Union},
     },
     store::StoreError,
@@ -63,7 +63,7 @@ impl Search<'_> {
             (Some(cursor), Order::Descending) => range.end = range.end.min(cursor),
             (None, _) => {}
         }
-        let (from, until) = (self.query.from_us(), self.query.until_us());
+        let (from, until) = (self.query.begin_us(), self.query.end_us());
         if from.is_some() || until.is_some() {
             let minutes = time_value(from.unwrap_or(0))..=time_value(until.unwrap_or(i64::MAX));
             let Some((first, last)) = reads.block_bounds(Facet::Time, &minutes).await? else {
@@ -77,8 +77,8 @@ impl Search<'_> {
 
     async fn by_tokens(&mut self, range: &Range<u64>) -> Result<(), StoreError> {
         let keyring = &self.core.preparer.keyring;
-        let first = self.query.from_us().map(Month::of);
-        let last = self.query.until_us().map(Month::of);
+        let first = self.query.begin_us().map(Month::of);
+        let last = self.query.end_us().map(Month::of);
         let mut months = Vec::new();
         for month in self.core.reads.months().await? {
             let live =
@@ -171,8 +171,7 @@ impl Search<'_> {
                 return Ok(true);
             }
             // Entries of a newer version stay uninterpreted: no filter can be said to hold for them.
-            if let Decoded::Entry(entry) =
-                entry::decode(&stored.bytes).map_err(StoreError::Entry)?
+            if let Decoded::Entry(entry) = decode(&stored)?
                 && self.query.matches(&entry)
             {
                 self.found.push(stored);

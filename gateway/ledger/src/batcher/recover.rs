@@ -1,0 +1,179 @@
+//! Opening the database, at the start and again, and what has to hold before anything is written to it.
+
+use super::{Batcher, Session, commit::check_head, report};
+use crate::{
+    digest::{Frontier, leaf_hash},
+    keyring::{Keyring, Month},
+    ledger::{LedgerError, LedgerState},
+    plan::Head,
+    store::{Fault, StoreError, Writer},
+};
+
+/// Largest subtree at the right edge that is computed anew at a start.
+const EDGE_LEAVES: u64 = 1_024;
+
+impl Batcher {
+    /// Opens the database for the first time and takes a lease.
+    pub(super) async fn first_open(&mut self) -> Result<(), Fault> {
+        let mut writer = Writer::open(&self.store, true).await?;
+        let head = writer.begin(self.session.boot).await?;
+        let verified = verify(&mut writer, &mut self.session, &head).await;
+        writer.rollback().await?;
+        verified?;
+        self.check_month_key(&mut writer).await?;
+        self.take_lease(&mut writer).await?;
+        self.writer = Some(writer);
+        self.ready();
+        Ok(())
+    }
+
+    /// Opens the database again, verifies it, finds out what became of a commit without an answer, and shows by
+    /// renewing the lease that it can be written.
+    pub(super) async fn recover(&mut self) -> Result<(), ()> {
+        match self.open_again().await {
+            Ok(()) => Ok(()),
+            Err(fault) => {
+                self.fail(&fault, Vec::new());
+                Err(())
+            }
+        }
+    }
+
+    async fn open_again(&mut self) -> Result<(), Fault> {
+        self.core.reads.renew();
+        let mut writer = Writer::open(&self.store, false).await?;
+        let head = writer.begin(self.session.boot).await?;
+        let verified = verify(&mut writer, &mut self.session, &head).await;
+        let resolved = match (&verified, &self.unresolved) {
+            (Ok(()), Some(unresolved)) => writer.index_of(&unresolved.uid).await,
+            _ => Ok(None),
+        };
+        writer.rollback().await?;
+        verified?;
+        let resolved = resolved?;
+        if let Some(unresolved) = self.unresolved.take() {
+            self.settle(unresolved, resolved.is_some());
+        }
+        let now_us = self.core.preparer.clock.now_us();
+        let ttl = self.settings.lease.ttl;
+        let leased = writer.renew_lease(self.session.boot, ttl, now_us).await?;
+        self.writer = Some(writer);
+        if leased {
+            self.ready();
+            // What was refused meanwhile is entered as a gap.
+            self.summarise();
+        } else {
+            self.lose_lease(Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Begins a new boot after the lease of the last one was lost.
+    pub(super) async fn begin_boot(&mut self) -> Result<uuid::Uuid, LedgerError> {
+        let Some(mut writer) = self.writer.take() else {
+            return Err(LedgerError::Unavailable);
+        };
+        let head = std::mem::take(&mut self.session.head);
+        let last = self.session.last;
+        self.session = Session::new(&self.settings.replica, self.core.preparer.clock.now_us());
+        self.session.head = head;
+        self.session.last = last;
+        if let Err(fault) = self.take_lease(&mut writer).await {
+            // Still without a lease: the next renewal says so.
+            self.fail(&fault, Vec::new());
+            return Err(LedgerError::Store(fault.into_error()));
+        }
+        self.writer = Some(writer);
+        self.ready();
+        Ok(self.session.boot)
+    }
+
+    async fn take_lease(&self, writer: &mut Writer) -> Result<(), Fault> {
+        let now_us = self.core.preparer.clock.now_us();
+        let (boot, ttl) = (self.session.boot, self.settings.lease.ttl);
+        writer
+            .take_lease(boot, &self.settings.replica, ttl, now_us)
+            .await
+    }
+
+    fn ready(&self) {
+        *self.core.boot.write() = self.session.boot;
+        self.core.size.send_replace(self.session.head.count());
+        self.set_state(LedgerState::Ready);
+    }
+
+    /// The key of this month is there, when entries of this month are, and it is the one that they were written with.
+    async fn check_month_key(&self, writer: &mut Writer) -> Result<(), Fault> {
+        let keyring = &self.core.preparer.keyring;
+        let month = Month::of(self.core.preparer.clock.now_us());
+        for (used, id) in writer.months().await? {
+            let held = keyring
+                .held(used)
+                .map_err(|error| Fault::Storage(StoreError::Keys(error)))?;
+            match held {
+                Some(keys) if keys.id() != id => {
+                    return Err(Fault::Storage(StoreError::KeyDiffers { month: used }));
+                }
+                // Keys of earlier months may have been destroyed.
+                None if used == month => {
+                    return Err(Fault::Storage(StoreError::KeyMissing { month }));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the keys of this month and, in its last days, of the next, before an entry waits for them.
+    pub(super) fn make_keys(&self) {
+        /// Three days.
+        const AHEAD_US: i64 = 3 * 86_400 * 1_000_000;
+        let keyring: &Keyring = &self.core.preparer.keyring;
+        let now_us = self.core.preparer.clock.now_us();
+        for month in [Month::of(now_us), Month::of(now_us + AHEAD_US)] {
+            if let Err(error) = keyring.month(month) {
+                report(
+                    &Fault::Storage(StoreError::Keys(error)),
+                    "a month's key cannot be made",
+                );
+            }
+        }
+    }
+}
+
+/// What is stored must not contradict itself, nor what this boot has seen and written.
+async fn verify(writer: &mut Writer, session: &mut Session, head: &Head) -> Result<(), Fault> {
+    let storage = Fault::Storage;
+    let known = session.head.count();
+    check_head(session, head).map_err(storage)?;
+    if let Some((index, leaf)) = session.last
+        && known > 0
+        && writer.leaf(index).await?.as_deref() != Some(&leaf[..])
+    {
+        return Err(storage(StoreError::Rollback));
+    }
+    let size = head.frontier.count();
+    let Some(subtree) = size.checked_sub(1).map(|_| 1_u64 << size.trailing_zeros()) else {
+        return match writer.edge(0).await?.size {
+            0 => Ok(()),
+            _ => Err(storage(StoreError::Corrupt("head"))),
+        };
+    };
+    let leaves = if subtree <= EDGE_LEAVES { subtree } else { 1 };
+    let edge = writer.edge(size - leaves).await?;
+    let mut right = Frontier::new();
+    for (leaf, bytes) in &edge.leaves {
+        let computed = leaf_hash(bytes);
+        if leaf.as_slice() != computed {
+            return Err(storage(StoreError::Corrupt("leaf")));
+        }
+        right.push(computed);
+    }
+    let complete = edge.size == size && right.count() == leaves;
+    let agrees = leaves < subtree || head.frontier.hashes().last() == Some(&right.root());
+    if complete && agrees {
+        Ok(())
+    } else {
+        Err(storage(StoreError::Corrupt("head")))
+    }
+}

@@ -1,0 +1,95 @@
+//! The classes of database errors (LEDGER.md §2.5).
+
+use super::StoreError;
+
+/// A database error, by what has to follow.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The connection is of no more use: connect again.
+    Connection(StoreError),
+    /// The database refuses what it was given: something in the batch, or a database that is not what it was.
+    Rejected(StoreError),
+    /// Reading or writing failed: freeze, open again, verify again.
+    Storage(StoreError),
+    /// Nothing was changed, and the same again may succeed.
+    Transient(StoreError),
+}
+
+impl Fault {
+    /// The error, without its class.
+    pub(crate) fn into_error(self) -> StoreError {
+        match self {
+            Self::Connection(error)
+            | Self::Rejected(error)
+            | Self::Storage(error)
+            | Self::Transient(error) => error,
+        }
+    }
+
+    /// The error, without its class.
+    pub(crate) const fn error(&self) -> &StoreError {
+        match self {
+            Self::Connection(error)
+            | Self::Rejected(error)
+            | Self::Storage(error)
+            | Self::Transient(error) => error,
+        }
+    }
+
+    /// Classifies an error of PostgreSQL by its SQLSTATE (PostgreSQL manual, appendix A).
+    pub(crate) fn postgres(error: sqlx::Error) -> Self {
+        let class: fn(StoreError) -> Self = match &error {
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // Serialisation failure, deadlock, lock not available, query cancelled.
+                Some("40001" | "40P01" | "55P03" | "57014") => Self::Transient,
+                // Idle in transaction, read-only (a standby), shutdown, crash, starting, connections.
+                Some("25P03" | "25006") => Self::Connection,
+                Some(code) if code.starts_with("08") || code.starts_with("57P") => Self::Connection,
+                Some(code) if code.starts_with("53") && code != "53100" => Self::Connection,
+                Some(code) if code.starts_with("28") || code.starts_with("3D") => Self::Connection,
+                // Data, constraints, limits of the program.
+                Some(code)
+                    if code.starts_with("22")
+                        || code.starts_with("23")
+                        || code.starts_with("42")
+                        || code.starts_with("54") =>
+                {
+                    Self::Rejected
+                }
+                // Disk full, input/output errors, corruption, and what nobody foresaw.
+                _ => Self::Storage,
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::WorkerCrashed => Self::Connection,
+            _ => Self::Storage,
+        };
+        class(StoreError::Database(error))
+    }
+
+    /// Classifies an error of SQLite by its primary result code (sqlite.org/rescode.html).
+    pub(crate) fn sqlite(error: sqlx::Error) -> Self {
+        let class: fn(StoreError) -> Self = match &error {
+            sqlx::Error::Database(database) => {
+                let code: Option<u32> = database.code().and_then(|code| code.parse().ok());
+                match code.map(|code| code & 0xff) {
+                    // BUSY, LOCKED.
+                    Some(5 | 6) => Self::Transient,
+                    // TOOBIG, CONSTRAINT, MISMATCH, RANGE.
+                    Some(18 | 19 | 20 | 25) => Self::Rejected,
+                    // READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB, and what nobody foresaw.
+                    _ => Self::Storage,
+                }
+            }
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Connection
+            }
+            _ => Self::Storage,
+        };
+        class(StoreError::Database(error))
+    }
+}

@@ -1,0 +1,228 @@
+//! Reading from PostgreSQL.
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions as _, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    query_as, query_scalar,
+};
+use uuid::Uuid;
+
+use super::LEDGER;
+use crate::{
+    append::{Document, DocumentKind},
+    facet::{Facet, ValueRange},
+    keyring::Month,
+    private::Token,
+    reader::{Order, Stored},
+    store::{DocumentRow, SealedRow, StoreError, entries, number, numbers, stored},
+};
+
+/// Readers are few: an auditor or two, the console, and the poll for new documents.
+const CONNECTIONS: u32 = 4;
+/// A poll each 500 ms that finds no connection must notice soon.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The connections that read.
+pub(crate) struct Reads {
+    pool: PgPool,
+}
+
+impl Reads {
+    pub(crate) fn new(options: &PgConnectOptions) -> Self {
+        let options = options
+            .clone()
+            .application_name("banqiao-reader")
+            .options([
+                ("statement_timeout", "30s"),
+                ("default_transaction_read_only", "on"),
+            ])
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
+    pub(crate) async fn documents(
+        &self,
+        kind: DocumentKind,
+    ) -> Result<(u64, Vec<Document>), StoreError> {
+        // One statement, so that the revision is that of the documents.
+        let rows: Vec<DocumentRow> = query_as(
+            "SELECT r.revision, d.key, d.bytes FROM document_revision r \
+             LEFT JOIN document d ON d.ledger = r.ledger AND d.kind = $2 \
+             WHERE r.ledger = $1 ORDER BY d.key",
+        )
+        .bind(LEDGER)
+        .bind(kind.number())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Database)?;
+        crate::store::documents(rows)
+    }
+
+    pub(crate) async fn revision(&self) -> Result<u64, StoreError> {
+        self.number("SELECT revision FROM document_revision WHERE ledger = $1")
+            .await
+    }
+
+    pub(crate) async fn size(&self) -> Result<u64, StoreError> {
+        self.number("SELECT size FROM head WHERE ledger = $1").await
+    }
+
+    async fn number(&self, sql: &'static str) -> Result<u64, StoreError> {
+        let found = query_scalar(sql).bind(LEDGER).fetch_one(&self.pool).await;
+        found.map_err(StoreError::Database).and_then(number)
+    }
+
+    pub(crate) async fn months(&self) -> Result<Vec<Month>, StoreError> {
+        let rows: Vec<(i32,)> =
+            query_as("SELECT month FROM month_key WHERE ledger = $1 ORDER BY month")
+                .bind(LEDGER)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::Database)?;
+        Ok(rows
+            .into_iter()
+            .map(|(month,)| Month::from_number(month))
+            .collect())
+    }
+
+    pub(crate) async fn exchange(&self, exchange: &[u8; 16]) -> Result<Vec<Stored>, StoreError> {
+        query_as("SELECT idx, bytes FROM entry WHERE ledger = $1 AND exchange = $2 ORDER BY idx")
+            .bind(LEDGER)
+            .bind(Uuid::from_bytes(*exchange))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Database)
+            .and_then(entries)
+    }
+
+    pub(crate) async fn range(&self, from: u64, until: u64) -> Result<Vec<Stored>, StoreError> {
+        query_as(
+            "SELECT idx, bytes FROM entry WHERE ledger = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
+        )
+        .bind(LEDGER)
+        .bind(stored(from)?)
+        .bind(stored(until)?)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+        .and_then(entries)
+    }
+
+    pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
+        let row: Option<(i32, Vec<u8>)> =
+            query_as("SELECT month, ciphertext FROM private WHERE ledger = $1 AND idx = $2")
+                .bind(LEDGER)
+                .bind(stored(index)?)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Database)?;
+        Ok(row.map(|(month, ciphertext)| SealedRow {
+            month: Month::from_number(month),
+            ciphertext,
+        }))
+    }
+
+    pub(crate) async fn blocks(
+        &self,
+        facet: Facet,
+        value: &[u8],
+        from: u64,
+        order: Order,
+        limit: u32,
+    ) -> Result<Vec<u64>, StoreError> {
+        let sql = match order {
+            Order::Ascending => {
+                "SELECT block FROM facet WHERE ledger = $1 AND facet = $2 AND value = $3 \
+                 AND block >= $4 ORDER BY block LIMIT $5"
+            }
+            Order::Descending => {
+                "SELECT block FROM facet WHERE ledger = $1 AND facet = $2 AND value = $3 \
+                 AND block <= $4 ORDER BY block DESC LIMIT $5"
+            }
+        };
+        query_as(sql)
+            .bind(LEDGER)
+            .bind(facet.number())
+            .bind(value)
+            .bind(stored(from)?)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Database)
+            .and_then(numbers)
+    }
+
+    pub(crate) async fn tokens(
+        &self,
+        token: Token,
+        from: u64,
+        order: Order,
+        limit: u32,
+    ) -> Result<Vec<u64>, StoreError> {
+        let sql = match order {
+            Order::Ascending => {
+                "SELECT idx FROM token WHERE ledger = $1 AND token = $2 AND idx >= $3 \
+                 ORDER BY idx LIMIT $4"
+            }
+            Order::Descending => {
+                "SELECT idx FROM token WHERE ledger = $1 AND token = $2 AND idx <= $3 \
+                 ORDER BY idx DESC LIMIT $4"
+            }
+        };
+        query_as(sql)
+            .bind(LEDGER)
+            .bind(&token.0[..])
+            .bind(stored(from)?)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Database)
+            .and_then(numbers)
+    }
+
+    pub(crate) async fn block_bounds(
+        &self,
+        facet: Facet,
+        range: &ValueRange,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        let bounds: (Option<i64>, Option<i64>) = query_as(
+            "SELECT min(block), max(block) FROM facet \
+             WHERE ledger = $1 AND facet = $2 AND value >= $3 AND value <= $4",
+        )
+        .bind(LEDGER)
+        .bind(facet.number())
+        .bind(&range.start()[..])
+        .bind(&range.end()[..])
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Database)?;
+        crate::store::bounds(bounds)
+    }
+
+    pub(crate) async fn next_value(
+        &self,
+        facet: Facet,
+        behind: Option<&[u8]>,
+        range: &ValueRange,
+    ) -> Result<Option<Box<[u8]>>, StoreError> {
+        let value: Option<Vec<u8>> = query_scalar(
+            "SELECT value FROM facet WHERE ledger = $1 AND facet = $2 AND value >= $3 \
+             AND value <= $4 AND ($5::bytea IS NULL OR value > $5) ORDER BY value LIMIT 1",
+        )
+        .bind(LEDGER)
+        .bind(facet.number())
+        .bind(behind.unwrap_or_else(|| range.start()))
+        .bind(&range.end()[..])
+        .bind(behind)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Database)?;
+        Ok(value.map(Into::into))
+    }
+}

@@ -1,0 +1,119 @@
+//! What PostgreSQL has to be like before a ledger is kept in it.
+
+use std::{borrow::Cow, time::Duration};
+
+use banqiao_directory::CityCode;
+use sqlx::{
+    Executor as _, PgConnection, SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+    query, query_as, query_scalar,
+};
+
+use super::{LEDGER, same_city, statement};
+use crate::store::{Fault, StoreError};
+
+/// Replicas that start at the same moment race to make the tables; the losers look again.
+const MIGRATION_ATTEMPTS: u32 = 10;
+/// Pause before looking again.
+const MIGRATION_PAUSE: Duration = Duration::from_millis(200);
+
+/// Refuses a server that may forget what it has acknowledged. Settings that a compatible database does not know are
+/// not asked of it.
+pub(super) async fn check(connection: &mut PgConnection, failover: bool) -> Result<(), Fault> {
+    type Settings = (
+        Option<String>,
+        Option<String>,
+        Option<String>,
+        Option<String>,
+    );
+    let (fsync, pages, commit, standbys): Settings = statement(
+        query_as(
+            "SELECT current_setting('fsync', true), current_setting('full_page_writes', true), \
+             current_setting('synchronous_commit', true), \
+             current_setting('synchronous_standby_names', true)",
+        )
+        .fetch_one(connection),
+    )
+    .await?;
+    let refuse = |setting, value: Option<String>, needed| {
+        let value = value.unwrap_or_default();
+        Err(Fault::Storage(StoreError::Unsafe {
+            setting,
+            value,
+            needed,
+        }))
+    };
+    if fsync.as_deref() == Some("off") {
+        return refuse("fsync", fsync, "on");
+    }
+    if pages.as_deref() == Some("off") {
+        return refuse("full_page_writes", pages, "on");
+    }
+    match (commit.as_deref(), failover) {
+        (Some("off"), _) => return refuse("synchronous_commit", commit, "on"),
+        (Some("local" | "remote_write"), true) => {
+            return refuse(
+                "synchronous_commit",
+                commit,
+                "on or remote_apply, with failover",
+            );
+        }
+        _ => {}
+    }
+    if failover && standbys.as_deref().is_none_or(str::is_empty) {
+        return refuse("synchronous_standby_names", standbys, "set, with failover");
+    }
+    Ok(())
+}
+
+/// Brings the tables up to date and makes the head row, without advisory locks.
+pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Result<(), Fault> {
+    let mut migrator = Migrator::with_migrations(vec![Migration::new(
+        1,
+        Cow::Borrowed("ledger"),
+        MigrationType::Simple,
+        include_str!("../../../migrations/postgres/0001_ledger.sql").into_sql_str(),
+        false,
+    )]);
+    migrator.set_locking(false);
+    let mut attempt = 1;
+    loop {
+        match migrator.run(&mut *connection).await {
+            Ok(()) => break,
+            Err(sqlx::migrate::MigrateError::Execute(error)) => match Fault::postgres(error) {
+                // Each migration is a transaction, so a lost race has changed nothing.
+                Fault::Rejected(_) | Fault::Transient(_) if attempt < MIGRATION_ATTEMPTS => {}
+                fault => return Err(fault),
+            },
+            Err(sqlx::migrate::MigrateError::ExecuteMigration(..))
+                if attempt < MIGRATION_ATTEMPTS => {}
+            Err(error) => return Err(Fault::Storage(StoreError::Migration(error))),
+        }
+        // A failed statement may have left the transaction open.
+        statement(connection.execute("ROLLBACK")).await?;
+        attempt += 1;
+        tokio::time::sleep(MIGRATION_PAUSE).await;
+    }
+    for insert in [
+        query(
+            "INSERT INTO head (ledger, city, size, frontier) VALUES ($1, $2, 0, ''::bytea) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(LEDGER)
+        .bind(city.as_str()),
+        query(
+            "INSERT INTO document_revision (ledger, revision) VALUES ($1, 0) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(LEDGER),
+    ] {
+        statement(insert.execute(&mut *connection)).await?;
+    }
+    let found: String = statement(
+        query_scalar("SELECT city FROM head WHERE ledger = $1")
+            .bind(LEDGER)
+            .fetch_one(connection),
+    )
+    .await?;
+    same_city(city, found).map_err(Fault::Storage)
+}

@@ -1,0 +1,280 @@
+//! The SQLite store: WAL with `synchronous = FULL`, owned by one process.
+
+use std::path::Path;
+
+use banqiao_directory::CityCode;
+use sqlx::{
+    ConnectOptions as _, Connection as _, Executor as _, Row as _, SqliteConnection, query,
+    query_as, query_scalar,
+};
+use uuid::Uuid;
+
+use super::{CONNECT_TIMEOUT, Edge, Expired, Fault, LEDGER, Orphan, StoreError, number, stored};
+use crate::{
+    digest::Frontier,
+    keyring::Month,
+    plan::{Found, Head, Plan, Wanted},
+};
+
+mod file;
+mod grouped;
+mod reads;
+mod setup;
+mod write;
+
+use file::FileGuard;
+pub(crate) use file::Ownership;
+pub(crate) use reads::Reads;
+
+/// The connection that writes.
+pub(crate) struct Writer {
+    connection: SqliteConnection,
+    file: FileGuard,
+    /// The lease of the boot, as of the transaction that has begun.
+    leased: bool,
+    begun: bool,
+}
+
+impl Writer {
+    pub(crate) async fn open(path: &Path, city: CityCode, create: bool) -> Result<Self, Fault> {
+        let file = FileGuard::open(path, create).map_err(Fault::Storage)?;
+        let options = setup::options(path).disable_statement_logging();
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
+        let mut connection = match connect.await {
+            Ok(connected) => connected.map_err(Fault::sqlite)?,
+            Err(_) => return Err(Fault::Connection(StoreError::Timeout)),
+        };
+        setup::check(&mut connection).await?;
+        setup::migrate(&mut connection, city).await?;
+        setup::settle(&mut connection).await?;
+        Ok(Self {
+            connection,
+            file,
+            leased: false,
+            begun: false,
+        })
+    }
+
+    pub(crate) async fn begin(&mut self, boot: Uuid) -> Result<Head, Fault> {
+        self.file.check().map_err(Fault::Storage)?;
+        // One message to the connection's thread instead of two.
+        let row = self
+            .connection
+            .fetch_one(
+                query(
+                    "BEGIN IMMEDIATE; SELECT size, frontier, frozen IS NOT NULL, EXISTS \
+                     (SELECT 1 FROM lease WHERE ledger = 1 AND boot = ?1 AND fenced = 0) \
+                     FROM head WHERE ledger = 1",
+                )
+                .bind(boot),
+            )
+            .await
+            .map_err(Fault::sqlite)?;
+        self.begun = true;
+        let column = Fault::sqlite;
+        let size: i64 = row.try_get(0).map_err(column)?;
+        let frontier: Vec<u8> = row.try_get(1).map_err(column)?;
+        let frozen: bool = row.try_get(2).map_err(column)?;
+        self.leased = row.try_get(3).map_err(column)?;
+        let frontier = number(size)
+            .and_then(|size| Frontier::from_bytes(size, &frontier).map_err(StoreError::Frontier))
+            .map_err(Fault::Storage)?;
+        Ok(Head { frontier, frozen })
+    }
+
+    pub(crate) async fn look_up<'a>(&mut self, wanted: &Wanted<'a>) -> Result<Found<'a>, Fault> {
+        let mut found = Found {
+            leased: self.leased,
+            ..Found::default()
+        };
+        write::look_up(&mut self.connection, wanted, &mut found).await?;
+        if !wanted.months.is_empty() {
+            found.months.extend(self.months().await?);
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn write(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), Fault> {
+        write::documents(&mut self.connection, plan).await?;
+        write::rows(&mut self.connection, boot, plan).await
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+        self.connection
+            .execute(query("COMMIT"))
+            .await
+            .map_err(Fault::sqlite)?;
+        self.begun = false;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
+        if self.begun {
+            self.begun = false;
+            self.connection
+                .execute(query("ROLLBACK"))
+                .await
+                .map_err(Fault::sqlite)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn index_of(&mut self, uid: &[u8; 16]) -> Result<Option<u64>, Fault> {
+        let index: Option<i64> =
+            query_scalar("SELECT idx FROM entry_uid WHERE ledger = ?1 AND uid = ?2")
+                .bind(LEDGER)
+                .bind(&uid[..])
+                .fetch_optional(&mut self.connection)
+                .await
+                .map_err(Fault::sqlite)?;
+        index.map(number).transpose().map_err(Fault::Storage)
+    }
+
+    pub(crate) async fn edge(&mut self, from: u64) -> Result<Edge, Fault> {
+        let last: Option<i64> = query_scalar("SELECT max(idx) FROM entry WHERE ledger = ?1")
+            .bind(LEDGER)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        let leaves =
+            query_as("SELECT leaf, bytes FROM entry WHERE ledger = ?1 AND idx >= ?2 ORDER BY idx")
+                .bind(LEDGER)
+                .bind(stored(from).map_err(Fault::Storage)?)
+                .fetch_all(&mut self.connection)
+                .await
+                .map_err(Fault::sqlite)?;
+        let size = number(last.map_or(0, |last| last + 1)).map_err(Fault::Storage)?;
+        Ok(Edge { size, leaves })
+    }
+
+    pub(crate) async fn leaf(&mut self, index: u64) -> Result<Option<Vec<u8>>, Fault> {
+        query_scalar("SELECT leaf FROM entry WHERE ledger = ?1 AND idx = ?2")
+            .bind(LEDGER)
+            .bind(stored(index).map_err(Fault::Storage)?)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)
+    }
+
+    pub(crate) async fn months(&mut self) -> Result<Vec<(Month, [u8; 8])>, Fault> {
+        let rows = query_as("SELECT month, key_id FROM month_key WHERE ledger = ?1 ORDER BY month")
+            .bind(LEDGER)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        super::months(rows).map_err(Fault::Storage)
+    }
+
+    pub(crate) async fn take_lease(
+        &mut self,
+        boot: Uuid,
+        replica: &str,
+        now_us: i64,
+    ) -> Result<(), Fault> {
+        query(
+            "INSERT INTO lease (ledger, boot, replica, seen_us, fenced) VALUES (?1, ?2, ?3, ?4, 0)",
+        )
+        .bind(LEDGER)
+        .bind(boot)
+        .bind(replica)
+        .bind(now_us)
+        .execute(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    pub(crate) async fn renew_lease(&mut self, boot: Uuid, now_us: i64) -> Result<bool, Fault> {
+        self.file.check().map_err(Fault::Storage)?;
+        let renewed =
+            query("UPDATE lease SET seen_us = ?3 WHERE ledger = ?1 AND boot = ?2 AND fenced = 0")
+                .bind(LEDGER)
+                .bind(boot)
+                .bind(now_us)
+                .execute(&mut self.connection)
+                .await
+                .map_err(Fault::sqlite)?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    pub(crate) async fn release_lease(&mut self, boot: Uuid) -> Result<(), Fault> {
+        // Whoever opens the file next treats what is left as a boot that is over.
+        query(
+            "DELETE FROM lease WHERE ledger = ?1 AND boot = ?2 AND NOT EXISTS \
+             (SELECT 1 FROM in_flight i WHERE i.ledger = ?1 AND i.boot = ?2)",
+        )
+        .bind(LEDGER)
+        .bind(boot)
+        .execute(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    /// One process owns the file: every other boot is over.
+    pub(crate) async fn expired_leases(&mut self, boot: Uuid) -> Result<Vec<Expired>, Fault> {
+        let rows: Vec<(Uuid, String)> =
+            query_as("SELECT boot, replica FROM lease WHERE ledger = ?1 AND boot <> ?2")
+                .bind(LEDGER)
+                .bind(boot)
+                .fetch_all(&mut self.connection)
+                .await
+                .map_err(Fault::sqlite)?;
+        Ok(rows
+            .into_iter()
+            .map(|(boot, replica)| Expired { boot, replica })
+            .collect())
+    }
+
+    pub(crate) async fn fence(&mut self, boot: Uuid) -> Result<bool, Fault> {
+        let fenced = query("UPDATE lease SET fenced = 1 WHERE ledger = ?1 AND boot = ?2")
+            .bind(LEDGER)
+            .bind(boot)
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        Ok(fenced.rows_affected() == 1)
+    }
+
+    pub(crate) async fn orphans(&mut self, boot: Uuid, limit: u32) -> Result<Vec<Orphan>, Fault> {
+        type Row = (Vec<u8>, i64, i32, Vec<u8>, i64, Vec<u8>);
+        let rows: Vec<Row> = query_as(
+            "SELECT i.exchange, i.attempt, i.side, i.peer, i.idx, e.bytes FROM in_flight i \
+             JOIN entry e ON e.ledger = i.ledger AND e.idx = i.idx \
+             WHERE i.ledger = ?1 AND i.boot = ?2 ORDER BY i.idx LIMIT ?3",
+        )
+        .bind(LEDGER)
+        .bind(boot)
+        .bind(limit)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
+        rows.into_iter()
+            .map(|(exchange, attempt, side, peer, index, opened)| {
+                let exchange = exchange
+                    .try_into()
+                    .map_err(|_| StoreError::Corrupt("exchange"))?;
+                super::orphan(exchange, attempt, side, peer, index, opened)
+            })
+            .collect::<Result<_, _>>()
+            .map_err(Fault::Storage)
+    }
+
+    pub(crate) async fn drop_lease(&mut self, boot: Uuid) -> Result<(), Fault> {
+        query(
+            "DELETE FROM lease WHERE ledger = ?1 AND boot = ?2 AND fenced = 1 AND NOT EXISTS \
+             (SELECT 1 FROM in_flight i WHERE i.ledger = ?1 AND i.boot = ?2)",
+        )
+        .bind(LEDGER)
+        .bind(boot)
+        .execute(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    pub(crate) async fn close(self) {
+        // What is committed is in the WAL in any case.
+        let _ = self.connection.close().await;
+    }
+}
