@@ -39,7 +39,10 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = Admission<S>;
 
     fn layer(&self, inner: S) -> Admission<S> {
-        Admission { inner, gateway: self.gateway.clone() }
+        Admission {
+            inner,
+            gateway: self.gateway.clone(),
+        }
     }
 }
 
@@ -57,7 +60,10 @@ impl<S> Admission<S> {
             return Err(CallError::CallerNotGateway);
         }
         let path = request.uri().path();
-        if !WITHOUT_CONTEXT.iter().any(|service| path.starts_with(service)) {
+        if !WITHOUT_CONTEXT
+            .iter()
+            .any(|service| path.starts_with(service))
+        {
             let caller = Caller::from_headers(request.headers())?;
             request.extensions_mut().insert(caller);
         }

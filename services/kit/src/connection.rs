@@ -24,10 +24,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::server::TlsStream;
-use tokio_util::{
-    sync::CancellationToken,
-    task::TaskTracker,
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::server::Connected;
 
 /// A gateway in the same city answers in milliseconds; this is for a loaded machine.
@@ -63,7 +60,13 @@ struct Open {
 impl Connections {
     pub(crate) fn new(gateway: SpiffeId, identity: Identity, metrics: Metrics) -> Self {
         let (next, live) = (AtomicU64::new(0), Mutex::default());
-        Self(Arc::new(Open { gateway, identity, metrics, next, live }))
+        Self(Arc::new(Open {
+            gateway,
+            identity,
+            metrics,
+            next,
+            live,
+        }))
     }
 
     /// Accepts connections until `stop` is cancelled, and hands on those whose handshake succeeds.
@@ -78,7 +81,9 @@ impl Connections {
         let accepting = async {
             loop {
                 // The permit first: connections beyond the limit wait in the kernel's queue.
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    return;
+                };
                 match listener.accept().await {
                     Ok((tcp, address)) => {
                         let (this, ready) = (self.clone(), ready.clone());
@@ -124,7 +129,12 @@ impl Connections {
         }
     }
 
-    fn open(&self, tls: TlsStream<TcpStream>, peer: Peer, place: OwnedSemaphorePermit) -> Connection {
+    fn open(
+        &self,
+        tls: TlsStream<TcpStream>,
+        peer: Peer,
+        place: OwnedSemaphorePermit,
+    ) -> Connection {
         let (peer, close) = (Arc::new(peer), CancellationToken::new());
         let is_gateway = peer.id == self.0.gateway;
         let from_outside = close.clone().cancelled_owned();
@@ -137,12 +147,18 @@ impl Connections {
             }
         };
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.live.lock().insert(number, (Arc::clone(&peer), close));
+        self.0
+            .live
+            .lock()
+            .insert(number, (Arc::clone(&peer), close));
         Connection {
             tls,
             closed: Box::pin(closed),
             remote: Remote { peer },
-            _entry: Entry { connections: self.clone(), number },
+            _entry: Entry {
+                connections: self.clone(),
+                number,
+            },
             _open: self.0.metrics.connection(ConnectionKind::Service),
             _place: place,
         }

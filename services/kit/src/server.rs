@@ -106,7 +106,13 @@ impl Server {
         let bind = |source| ServerError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        Ok(Self { listener, address, identity, telemetry, drain: DEFAULT_DRAIN })
+        Ok(Self {
+            listener,
+            address,
+            identity,
+            telemetry,
+            drain: DEFAULT_DRAIN,
+        })
     }
 
     /// Sets how long open calls may take to finish after a stop.
@@ -146,7 +152,9 @@ impl Server {
         let (ready, incoming) = mpsc::channel(READY);
         let closing = CancellationToken::new();
         let accepting =
-            connections.clone().accept(self.listener, ready, tasks.clone(), closing.clone());
+            connections
+                .clone()
+                .accept(self.listener, ready, tasks.clone(), closing.clone());
         tasks.spawn(accepting);
         tasks.spawn(connections.clone().watch_peers(stop_tasks.clone()));
         let (identity, stop) = (self.identity.clone(), stop_tasks.clone());
@@ -204,8 +212,14 @@ fn methods(service: &Service) -> Result<Vec<String>, ServerError> {
     let pool = DescriptorPool::decode(service.descriptors).map_err(ServerError::Descriptors)?;
     let mut paths = Vec::new();
     for name in service.names {
-        let described = pool.get_service_by_name(name).ok_or(ServerError::Descriptor(name))?;
-        paths.extend(described.methods().map(|method| format!("/{name}/{}", method.name())));
+        let described = pool
+            .get_service_by_name(name)
+            .ok_or(ServerError::Descriptor(name))?;
+        paths.extend(
+            described
+                .methods()
+                .map(|method| format!("/{name}/{}", method.name())),
+        );
     }
     Ok(paths)
 }
@@ -220,11 +234,16 @@ async fn with_health_and_reflection(
             .register_encoded_file_descriptor_set(service.descriptors)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name("grpc.health.v1.Health");
-        service.names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+        service
+            .names
+            .iter()
+            .fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let v1 = reflection().build_v1().map_err(ServerError::Reflection)?;
     // grpcurl before 1.9 knows only this one.
-    let v1alpha = reflection().build_v1alpha().map_err(ServerError::Reflection)?;
+    let v1alpha = reflection()
+        .build_v1alpha()
+        .map_err(ServerError::Reflection)?;
     let routes = service.routes.clone().add_service(health_server);
     Ok((health, routes.add_service(v1).add_service(v1alpha)))
 }

@@ -47,6 +47,16 @@ impl fmt::Display for SettingFaults {
     }
 }
 
+impl SettingFaults {
+    /// One fault of a key, such as one that shows only when the value is used.
+    pub fn of(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self(vec![SettingFault {
+            key: key.into(),
+            message: message.into(),
+        }])
+    }
+}
+
 /// A configuration file that was read: its table, and the folder to which its paths are relative.
 #[derive(Debug)]
 pub struct SettingsFile {
@@ -106,10 +116,7 @@ impl SettingsFile {
 }
 
 fn whole(message: String) -> SettingFaults {
-    SettingFaults(vec![SettingFault {
-        key: String::new(),
-        message,
-    }])
+    SettingFaults::of("", message)
 }
 
 /// A table of a configuration file. Keys that nothing asked for are faults when it is dropped.

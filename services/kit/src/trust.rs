@@ -120,10 +120,16 @@ impl ServiceIdentity {
             certificate: settings.certificate.clone(),
             private_key: settings.private_key.clone(),
         };
-        let identity_settings = IdentitySettings { crl_grace: settings.crl_grace };
+        let identity_settings = IdentitySettings {
+            crl_grace: settings.crl_grace,
+        };
         let identity = Identity::load(files, identity_settings, clock).map_err(TrustError::Own)?;
         let gateway = identity.own().id.trust_domain().gateway();
-        let this = Self { identity, settings, gateway };
+        let this = Self {
+            identity,
+            settings,
+            gateway,
+        };
         this.reload_trust()?;
         match this.identity.own_fault() {
             Some(fault) => Err(TrustError::OwnRefused(fault)),
@@ -150,19 +156,31 @@ impl ServiceIdentity {
         let path = &self.settings.ca_bundle;
         let bundle: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(path)?)
             .collect::<Result<_, _>>()
-            .map_err(|source| TrustError::Pem { path: path.clone(), source })?;
+            .map_err(|source| TrustError::Pem {
+                path: path.clone(),
+                source,
+            })?;
         let bundles = BTreeMap::from([(self.home().clone(), bundle)]);
         let changed = self.identity.replace_bundles(bundles);
-        let changed = changed.map_err(|source| TrustError::Bundle { path: path.clone(), source })?;
+        let changed = changed.map_err(|source| TrustError::Bundle {
+            path: path.clone(),
+            source,
+        })?;
         let path = &self.settings.crl;
         let mut crl = read(path)?;
         if crl.starts_with(b"-----BEGIN") {
             let der = CertificateRevocationListDer::from_pem_slice(&crl);
-            let der = der.map_err(|source| TrustError::Pem { path: path.clone(), source })?;
+            let der = der.map_err(|source| TrustError::Pem {
+                path: path.clone(),
+                source,
+            })?;
             crl = der.as_ref().to_vec();
         }
         let outcome = self.identity.offer_crl(&crl);
-        let outcome = outcome.map_err(|source| TrustError::Crl { path: path.clone(), source })?;
+        let outcome = outcome.map_err(|source| TrustError::Crl {
+            path: path.clone(),
+            source,
+        })?;
         Ok(changed || outcome == CrlOutcome::Taken)
     }
 
@@ -175,7 +193,11 @@ impl ServiceIdentity {
     /// Looks at the files from time to time until `stop` is cancelled. What cannot be read leaves in force what was read before.
     pub(crate) async fn keep_current(&self, stop: CancellationToken) {
         let mut last_fault = String::new();
-        while stop.run_until_cancelled(tokio::time::sleep(self.settings.reload)).await.is_some() {
+        while stop
+            .run_until_cancelled(tokio::time::sleep(self.settings.reload))
+            .await
+            .is_some()
+        {
             let this = self.clone();
             let fault = match tokio::task::spawn_blocking(move || this.reload()).await {
                 Ok(Ok(true)) => {
@@ -195,5 +217,8 @@ impl ServiceIdentity {
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, TrustError> {
-    std::fs::read(path).map_err(|source| TrustError::Read { path: path.clone(), source })
+    std::fs::read(path).map_err(|source| TrustError::Read {
+        path: path.clone(),
+        source,
+    })
 }

@@ -1,0 +1,190 @@
+//! The configuration file of the service.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use banqiao_directory::CityCode;
+use banqiao_kit::{
+    DEFAULT_DRAIN, DatabaseSettings, Section, SettingFaults, SettingsFile, TrustSettings,
+    identifier::{DivisionCode, DivisionKind},
+    read_telemetry,
+};
+use banqiao_telemetry::{Resource, TelemetrySettings};
+
+use crate::{cards::LossTerms, watch::WatchSettings};
+
+/// How often ended temporary losses are looked for. Answers are right without it; it is for watchers.
+const DEFAULT_SWEEP: Duration = Duration::from_secs(5);
+
+const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Everything that a card service is told.
+#[derive(Clone, Debug)]
+pub struct CardConfig {
+    /// The city whose cards these are (`city`).
+    pub city: CityCode,
+    /// Where it listens (`listen`).
+    pub listen: SocketAddr,
+    /// How long open calls may take to finish after a stop (`drain`).
+    pub drain: Duration,
+    /// `[identity]`.
+    pub trust: TrustSettings,
+    /// `[database]`.
+    pub database: DatabaseSettings,
+    /// `[card]`: `temporary_loss_social`, `temporary_loss_financial`.
+    pub terms: LossTerms,
+    /// `[card]`: how often ended temporary losses are looked for (`sweep`).
+    pub sweep: Duration,
+    /// `[card]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
+    pub watch: WatchSettings,
+    /// `[telemetry]`.
+    pub telemetry: TelemetrySettings,
+}
+
+impl CardConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Every fault at once, with its key path.
+    pub fn read(path: &Path) -> Result<Self, SettingFaults> {
+        SettingsFile::read(path)?.finish(Self::of)
+    }
+
+    /// Parses text whose paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// Every fault at once, with its key path.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, SettingFaults> {
+        SettingsFile::parse(text, folder)?.finish(Self::of)
+    }
+
+    fn of(top: &mut Section<'_>) -> Option<Self> {
+        let city = read_city(top);
+        let listen = top.parsed("listen");
+        let drain = top.duration("drain", DEFAULT_DRAIN, Duration::ZERO..=HOUR);
+        let trust = TrustSettings::read(&mut top.section("identity"));
+        let database = DatabaseSettings::read(&mut top.section("database"));
+        let mut card = top.section("card");
+        let terms = LossTerms {
+            social: card.duration(
+                "temporary_loss_social",
+                LossTerms::DEFAULT.social,
+                HOUR..=DAY * 366,
+            ),
+            financial: card.duration(
+                "temporary_loss_financial",
+                LossTerms::DEFAULT.financial,
+                HOUR..=DAY * 366,
+            ),
+        };
+        let sweep = card.duration("sweep", DEFAULT_SWEEP, Duration::from_millis(100)..=HOUR);
+        let watch = WatchSettings {
+            poll: card.duration(
+                "watch_poll",
+                WatchSettings::DEFAULT.poll,
+                Duration::from_millis(10)..=Duration::from_secs(60),
+            ),
+            heartbeat: card.duration(
+                "watch_heartbeat",
+                WatchSettings::DEFAULT.heartbeat,
+                Duration::from_millis(100)..=HOUR,
+            ),
+            limit: usize::from(card.number("watch_limit", 256_u16, 1..=10_000)),
+        };
+        drop(card);
+        let resource = Resource::new("banqiao-card", env!("CARGO_PKG_VERSION"));
+        let resource = match city {
+            Some(city) => resource.with("banqiao.city", city.as_str()),
+            None => resource,
+        };
+        let telemetry = read_telemetry(top, resource);
+        Some(Self {
+            city: city?,
+            listen: listen?,
+            drain,
+            trust: trust?,
+            database: database?,
+            terms,
+            sweep,
+            watch,
+            telemetry: telemetry?,
+        })
+    }
+}
+
+fn read_city(top: &mut Section<'_>) -> Option<CityCode> {
+    let city: CityCode = top.parsed("city")?;
+    let division = DivisionCode::parse(city.as_str()).ok()?.division();
+    match division.map(|division| division.kind) {
+        Some(DivisionKind::City | DivisionKind::GuestCity) => Some(city),
+        _ => {
+            top.fault(
+                "city",
+                "is no city of the network, such as 370200 for Qingdao",
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use banqiao_kit::DatabaseUrl;
+
+    use super::*;
+
+    const WHOLE: &str = r#"
+city = "370200"
+listen = "127.0.0.1:9443"
+
+[identity]
+certificate = "card.crt"
+private_key = "card.key"
+ca_bundle = "ca.crt"
+crl = "crl.der"
+
+[database]
+url = "sqlite://card.db"
+
+[card]
+temporary_loss_social = "7d"
+
+[telemetry]
+log_format = "json"
+"#;
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = CardConfig::parse(WHOLE, Path::new("/etc/banqiao")).unwrap();
+        assert_eq!(
+            config.database.url,
+            DatabaseUrl::Sqlite("/etc/banqiao/card.db".into())
+        );
+        assert_eq!(config.trust.crl, Path::new("/etc/banqiao/crl.der"));
+        assert_eq!(config.terms.social, DAY * 7);
+        assert_eq!(config.terms.financial, LossTerms::DEFAULT.financial);
+    }
+
+    #[test]
+    fn every_fault_comes_with_its_key_path() {
+        let text = "city = '370202'\nlisten = 'here'\ncolour = 1\n[identity]\ncertificate = ''\n\
+                    [database]\nurl = 'mysql://x'\n[card]\nsweep = '2h'\n[telemetry]\nlog_filter = 'a=b=c'\n";
+        let faults = CardConfig::parse(text, Path::new("")).unwrap_err();
+        let keys: Vec<_> = faults.0.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(
+            keys,
+            [
+                "city",
+                "listen",
+                "identity.certificate",
+                "identity.private_key",
+                "identity.ca_bundle",
+                "identity.crl",
+                "database.url",
+                "card.sweep",
+                "telemetry.log_filter",
+                "colour",
+            ]
+        );
+    }
+}

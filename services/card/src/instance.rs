@@ -1,0 +1,152 @@
+//! One running card service: built from its configuration, served, stopped.
+
+use std::{net::SocketAddr, time::Duration};
+
+use banqiao_directory::Clock;
+use banqiao_kit::{DatabaseError, Server, ServerError, Service};
+use banqiao_proto::card::v1::card_service_server::{CardServiceServer, SERVICE_NAME};
+use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+
+use crate::{cards::Cards, config::CardConfig, service::CardServer, store::Store, watch::Watches};
+
+/// Largest request message: that of the methods' options, and far more than a line of an import needs.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Largest response: the results of the longest import.
+const MAX_RESPONSE: usize = 64 * 1024 * 1024;
+
+/// Why a card service does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The database.
+    #[error("cannot open the database")]
+    Database(#[source] DatabaseError),
+    /// Address, certificates or transport.
+    #[error("cannot serve")]
+    Server(#[source] ServerError),
+    /// Telemetry.
+    #[error("cannot start telemetry")]
+    Telemetry(#[source] TelemetryError),
+}
+
+/// A card service that is bound and has its database open.
+#[derive(Debug)]
+pub struct Instance {
+    cards: Cards,
+    server: Server,
+    telemetry: Telemetry,
+    watches: Watches,
+    stopping: CancellationToken,
+    sweep: Duration,
+}
+
+impl Instance {
+    /// Opens the database and listens. Nothing global is touched: a process may run several, and installs its own log.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn start(config: CardConfig, clock: Clock) -> Result<Self, RunError> {
+        let telemetry =
+            Telemetry::build(config.telemetry, clock.clone()).map_err(RunError::Telemetry)?;
+        let server = Server::bind(
+            config.listen,
+            config.trust,
+            telemetry.clone(),
+            clock.clone(),
+        );
+        let server = server.await.map_err(RunError::Server)?.drain(config.drain);
+        let store = Store::open(&config.database)
+            .await
+            .map_err(RunError::Database)?;
+        let stopping = CancellationToken::new();
+        let watches = Watches::new(store.clone(), config.watch, stopping.clone());
+        let cards = Cards::new(store, config.city, clock, config.terms);
+        Ok(Self {
+            cards,
+            server,
+            telemetry,
+            watches,
+            stopping,
+            sweep: config.sweep,
+        })
+    }
+
+    /// The address that it listens on.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// The cards, for an import by the process itself.
+    pub const fn cards(&self) -> &Cards {
+        &self.cards
+    }
+
+    /// Its measurements.
+    pub const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Serves until `shutdown` completes, then finishes what is open and closes the database.
+    ///
+    /// # Errors
+    /// The transport failed.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let tasks = TaskTracker::new();
+        let (watches, stopping) = (self.watches.clone(), self.stopping.clone());
+        tasks.spawn(async move { watches.follow().await });
+        tasks.spawn(sweep(self.cards.clone(), self.sweep, stopping.clone()));
+        let home = self.server.identity().home().clone();
+        let service = CardServer::new(self.cards.clone(), self.watches, home);
+        let service = CardServiceServer::new(service)
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(MAX_RESPONSE);
+        let service = Service {
+            routes: Routes::new(service),
+            names: &[SERVICE_NAME],
+            descriptors: banqiao_proto::FILE_DESCRIPTOR_SET,
+            stopping: stopping.clone(),
+        };
+        let served = self.server.serve(service, shutdown).await;
+        // The server cancels it as it begins to stop, but not when it cannot begin.
+        stopping.cancel();
+        tasks.close();
+        tasks.wait().await;
+        self.cards.store().close().await;
+        let telemetry = self.telemetry;
+        // It waits for the collector.
+        if let Err(error) = tokio::task::spawn_blocking(move || telemetry.shutdown()).await {
+            tracing::warn!(error = %Chain(&error), "telemetry was not stopped");
+        }
+        served.map_err(RunError::Server)
+    }
+}
+
+/// Runs a card service until `shutdown` completes.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: CardConfig, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    Instance::start(config, Clock::system())
+        .await?
+        .serve(shutdown)
+        .await
+}
+
+/// Ends temporary losses, so that watchers learn of it.
+async fn sweep(cards: Cards, every: Duration, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(every))
+        .await
+        .is_some()
+    {
+        match cards.end_temporary_losses().await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "temporary losses ended"),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "cannot end temporary losses; they end in answers all the same");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `banqiao-card`: a city's card service, and the tools around it.
+
+#![forbid(unsafe_code)]
+
+mod command;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use banqiao_card::CardConfig;
+use banqiao_directory::{CityCode, Clock};
+use banqiao_kit::{ServiceIdentity, SettingFaults, stop_signal};
+use banqiao_telemetry::{Chain, install_log};
+use clap::{Parser, Subcommand};
+
+/// Configuration faults (`EX_USAGE` of sysexits.h).
+const EXIT_CONFIG: u8 = 64;
+/// The import went through, but lines were refused.
+const EXIT_REFUSED: u8 = 3;
+
+/// The social-security cards of a city.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the city's gateway until SIGTERM or SIGINT.
+    Serve {
+        /// Configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Reports every fault of a configuration file and of the certificates that it names; exits 64 on faults.
+    Check {
+        /// Configuration file.
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Takes over cards from a CSV file; exits 3 when lines were refused. Sending a file again changes nothing.
+    Import {
+        /// CSV file in UTF-8; its header names the columns.
+        #[arg(value_name = "CARDS.csv")]
+        cards: PathBuf,
+        /// Configuration file; its database is written.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where the refused lines are listed with field and rule. Default: CARDS.refused.csv.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        /// Prints the counts as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes synthetic cards as CSV to stdout: nobody's, and the same for the same seed.
+    Generate {
+        /// City code, such as 370200.
+        #[arg(long)]
+        city: CityCode,
+        /// How many.
+        #[arg(long, default_value_t = 2_000)]
+        count: u32,
+        /// Another seed makes other people.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            if let Some(faults) = error.downcast_ref::<SettingFaults>() {
+                eprintln!("{faults}");
+                return ExitCode::from(EXIT_CONFIG);
+            }
+            eprintln!("banqiao-card: {}", Chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve { config } => {
+            let config = CardConfig::read(&config)?;
+            install_log(&config.telemetry)?;
+            runtime()?.block_on(async {
+                banqiao_card::run(config, stop_signal()?).await?;
+                anyhow::Ok(ExitCode::SUCCESS)
+            })
+        }
+        Command::Check { config } => {
+            let config = CardConfig::read(&config)?;
+            ServiceIdentity::load(config.trust, Clock::system())
+                .map_err(|error| SettingFaults::of("identity", Chain(&error).to_string()))?;
+            eprintln!("no fault found");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Import {
+            cards,
+            config,
+            report,
+            json,
+        } => {
+            let config = CardConfig::read(&config)?;
+            install_log(&config.telemetry)?;
+            let report = report.unwrap_or_else(|| cards.with_extension("refused.csv"));
+            let refused = runtime()?.block_on(command::import(&cards, config, &report, json))?;
+            Ok(if refused {
+                ExitCode::from(EXIT_REFUSED)
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
+        Command::Generate { city, count, seed } => {
+            command::generate(city, count, seed)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,192 @@
+//! The gRPC service: requests in, answers out, errors through one door.
+
+use std::pin::Pin;
+
+use banqiao_directory::TrustDomain;
+use banqiao_kit::{CallError, Caller, ExchangeId, civil_date, rescue};
+use banqiao_proto::card::v1::{
+    ImportCardsRequest, ImportCardsResponse, ReportLossRequest, ReportLossResponse,
+    VerifyCardRequest, VerifyCardResponse, WatchCardStatesRequest, WatchCardStatesResponse,
+    card_service_server::CardService,
+};
+use futures_util::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    cards::Cards,
+    import::{IMPORT_BATCH, ImportCounts},
+    request::{LossReport, Verify, WatchFrom},
+    store::Actor,
+    watch::Watches,
+};
+
+/// Domain of this service's reasons in `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "banqiao.card";
+
+/// Lines in one call: with a refused line's text of some 200 bytes their results stay below the method's limit of 64 MiB.
+pub const MAX_IMPORT_LINES: usize = 200_000;
+
+/// The service of a city.
+#[derive(Clone, Debug)]
+pub struct CardServer {
+    cards: Cards,
+    watches: Watches,
+    home: TrustDomain,
+}
+
+impl CardServer {
+    /// A service of the city whose trust domain is `home`; only its own systems may import.
+    pub const fn new(cards: Cards, watches: Watches, home: TrustDomain) -> Self {
+        Self {
+            cards,
+            watches,
+            home,
+        }
+    }
+
+    fn today(&self) -> jiff::civil::Date {
+        civil_date(self.cards.clock().now_us())
+    }
+
+    async fn import(
+        &self,
+        caller: &Caller,
+        mut lines: Streaming<ImportCardsRequest>,
+    ) -> Result<ImportCardsResponse, CallError> {
+        if *caller.client.trust_domain() != self.home {
+            return Err(CallError::CallerForbidden {
+                reason: "ISSUER_ONLY",
+                message: "only systems of the issuing city import its cards".into(),
+            });
+        }
+        let call = Some((caller.client.clone(), caller.exchange));
+        let actor = Actor {
+            city: self.cards.city(),
+            call,
+        };
+        let mut counts = ImportCounts::default();
+        let mut results = Vec::new();
+        let mut batch = Vec::with_capacity(IMPORT_BATCH);
+        loop {
+            let line = lines.message().await;
+            let line = line.map_err(|status| CallError::CallerBrokeOff(Box::new(status)))?;
+            let ended = line.is_none();
+            batch.extend(line);
+            if batch.len() == IMPORT_BATCH || ended {
+                let outcomes = self.cards.import(&batch, &actor).await?;
+                for (line, outcome) in batch.drain(..).zip(outcomes) {
+                    let result = outcome.result(line.line);
+                    counts.add(&result);
+                    results.push(result);
+                }
+            }
+            if ended {
+                let ImportCounts {
+                    created,
+                    updated,
+                    unchanged,
+                    refused,
+                } = counts;
+                return Ok(ImportCardsResponse {
+                    results,
+                    created,
+                    updated,
+                    unchanged,
+                    refused,
+                });
+            }
+            if results.len() + batch.len() > MAX_IMPORT_LINES {
+                return Err(CallError::CallerExceeds {
+                    reason: "IMPORT_TOO_LONG",
+                    message: format!(
+                        "a call takes {MAX_IMPORT_LINES} lines; those before stay: send the rest in another"
+                    )
+                    .into(),
+                    retry_after: None,
+                });
+            }
+        }
+    }
+}
+
+/// The context that the kit's server put beside the request.
+fn caller_of<T>(request: &Request<T>) -> Result<Caller, CallError> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| CallError::Internal("a request without a caller's context".into()))
+}
+
+/// Answers a call, or tells why not.
+async fn answered<T>(
+    exchange: Option<ExchangeId>,
+    answer: impl Future<Output = Result<T, CallError>>,
+) -> Result<Response<T>, Status> {
+    answer
+        .await
+        .map(Response::new)
+        .map_err(|error| rescue(error, DOMAIN, exchange))
+}
+
+#[tonic::async_trait]
+impl CardService for CardServer {
+    async fn verify_card(
+        &self,
+        request: Request<VerifyCardRequest>,
+    ) -> Result<Response<VerifyCardResponse>, Status> {
+        let caller = caller_of(&request);
+        answered(caller.as_ref().ok().map(|caller| caller.exchange), async {
+            caller?;
+            let request = Verify::parse(request.get_ref(), self.today());
+            let request = request.map_err(CallError::CallerInvalid)?;
+            Ok(self.cards.verify(&request).await?)
+        })
+        .await
+    }
+
+    async fn report_loss(
+        &self,
+        request: Request<ReportLossRequest>,
+    ) -> Result<Response<ReportLossResponse>, Status> {
+        let caller = caller_of(&request);
+        answered(caller.as_ref().ok().map(|caller| caller.exchange), async {
+            let caller = caller?;
+            let request = LossReport::parse(request.get_ref(), self.today());
+            let request = request.map_err(CallError::CallerInvalid)?;
+            Ok(self.cards.report_loss(&request, &caller).await?)
+        })
+        .await
+    }
+
+    type WatchCardStatesStream =
+        Pin<Box<dyn Stream<Item = Result<WatchCardStatesResponse, Status>> + Send>>;
+
+    async fn watch_card_states(
+        &self,
+        request: Request<WatchCardStatesRequest>,
+    ) -> Result<Response<Self::WatchCardStatesStream>, Status> {
+        let caller = caller_of(&request);
+        let exchange = caller.as_ref().ok().map(|caller| caller.exchange);
+        answered(exchange, async {
+            caller?;
+            let from = WatchFrom::parse(&request.get_ref().cursor);
+            let changes = self
+                .watches
+                .open(from.map_err(CallError::CallerInvalid)?)
+                .await?;
+            let changes =
+                changes.map(move |next| next.map_err(|error| rescue(error, DOMAIN, exchange)));
+            Ok(changes.boxed() as Self::WatchCardStatesStream)
+        })
+        .await
+    }
+
+    async fn import_cards(
+        &self,
+        request: Request<Streaming<ImportCardsRequest>>,
+    ) -> Result<Response<ImportCardsResponse>, Status> {
+        let caller = caller_of(&request);
+        answered(caller.as_ref().ok().map(|caller| caller.exchange), async {
+            self.import(&caller?, request.into_inner()).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,388 @@
+//! The city's cards, the history of their states, and the answers to loss reports.
+//!
+//! Reading and writing are apart: callers read, decide with pure functions, and hand a [`Write`] to one transaction that goes through only if
+//! every card is still at the version that was read. Whoever loses reads and decides again. The two stores share their tests, not
+//! their SQL.
+
+mod postgres;
+mod row;
+mod sqlite;
+
+use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_kit::{
+    CallError, Database, DatabaseError, DatabaseSettings, ExchangeId, FaultKind, Migrations,
+    classify,
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    card::{Card, CardNumber, ChipCode},
+    request::{Function, Lookup},
+    state::State,
+};
+
+const MIGRATIONS: Migrations = Migrations {
+    postgres: &[
+        (
+            "cards",
+            include_str!("../migrations/postgres/0001_cards.sql"),
+        ),
+        (
+            "changes",
+            include_str!("../migrations/postgres/0002_changes.sql"),
+        ),
+        (
+            "loss reports",
+            include_str!("../migrations/postgres/0003_loss_reports.sql"),
+        ),
+    ],
+    sqlite: &[
+        ("cards", include_str!("../migrations/sqlite/0001_cards.sql")),
+        (
+            "changes",
+            include_str!("../migrations/sqlite/0002_changes.sql"),
+        ),
+        (
+            "loss reports",
+            include_str!("../migrations/sqlite/0003_loss_reports.sql"),
+        ),
+    ],
+};
+
+/// A card with what the store keeps beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCard {
+    /// The card.
+    pub card: Card,
+    /// Random bytes of this record, for evidence digests.
+    pub salt: [u8; 32],
+    /// Grows by one with each change of the row.
+    pub version: i64,
+}
+
+/// Why a state changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The issuer's record came in.
+    Imported,
+    /// A loss was reported.
+    LossReported,
+    /// The term of a temporary loss passed.
+    TemporaryLossEnded,
+}
+
+impl Cause {
+    /// The cause as it stands in the history and in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Imported => "imported",
+            Self::LossReported => "loss-reported",
+            Self::TemporaryLossEnded => "temporary-loss-ended",
+        }
+    }
+
+    fn of(text: &str) -> Option<Self> {
+        let all = [Self::Imported, Self::LossReported, Self::TemporaryLossEnded];
+        all.into_iter().find(|cause| cause.as_str() == text)
+    }
+}
+
+/// On whose behalf a state changes.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// City where it was asked for.
+    pub city: CityCode,
+    /// Client system and exchange; none when the city's own service acts by itself.
+    pub call: Option<(SpiffeId, ExchangeId)>,
+}
+
+/// A change that is to be written.
+#[derive(Clone, Debug)]
+pub struct NewChange {
+    /// The card.
+    pub number: CardNumber,
+    /// Its function.
+    pub function: Function,
+    /// State before; none for a new card.
+    pub from: Option<State>,
+    /// State after.
+    pub to: State,
+    /// Who asked.
+    pub actor: Actor,
+    /// Why.
+    pub cause: Cause,
+    /// When, in microseconds since 1970-01-01 UTC.
+    pub changed_at_us: i64,
+}
+
+/// A change of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its number: changes are numbered from 1 without gaps, in the order of their commits.
+    pub seq: i64,
+    /// The card.
+    pub number: CardNumber,
+    /// Its function.
+    pub function: Function,
+    /// State before; none for a new card.
+    pub from: Option<State>,
+    /// State after.
+    pub to: State,
+    /// City where it was asked for.
+    pub actor_city: CityCode,
+    /// Why.
+    pub cause: Cause,
+    /// When, in microseconds since 1970-01-01 UTC.
+    pub changed_at_us: i64,
+}
+
+/// What became of a loss report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportAnswer {
+    /// It was applied to a card, or the card stood so already.
+    Applied {
+        /// State of the function.
+        state: State,
+        /// End of a temporary loss.
+        until_us: Option<i64>,
+        /// Number of the change that made it so. None: the last one of the [`Write`] that the report is part of.
+        seq: Option<i64>,
+    },
+    /// Nothing matched.
+    NothingMatched,
+}
+
+/// A report with its first answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Who chose the request id.
+    pub client: SpiffeId,
+    /// The request id.
+    pub request_id: Uuid,
+    /// SHA-256 of the request, to tell a repetition from another request.
+    pub digest: [u8; 32],
+    /// The first answer.
+    pub answer: ReportAnswer,
+    /// The exchange of the first request.
+    pub exchange: ExchangeId,
+    /// When it was first answered.
+    pub reported_at_us: i64,
+}
+
+/// The first answer to a report, as the store gives it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// SHA-256 of the request.
+    pub digest: [u8; 32],
+    /// The answer; where it was applied, its `seq` is set.
+    pub answer: ReportAnswer,
+}
+
+/// What one transaction writes. All of it or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// New cards, with their version.
+    pub inserts: Vec<StoredCard>,
+    /// Changed cards, each with the version at which it was read.
+    pub updates: Vec<StoredCard>,
+    /// Changes, in order.
+    pub changes: Vec<NewChange>,
+    /// A report with its answer.
+    pub report: Option<Report>,
+}
+
+/// Why the store does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A fault of this program or of the schema.
+    #[error("the database refused a statement")]
+    Broken(#[source] sqlx::Error),
+    /// Another transaction won: read again and decide again.
+    #[error("another change came first")]
+    Conflict,
+    /// The record breaks a rule that every writer keeps.
+    #[error("a stored record has an impossible {0}")]
+    Corrupt(&'static str),
+    /// The operating system gives no random bytes.
+    #[error("no random bytes for a new record")]
+    NoRandomBytes,
+    /// The database is away or overloaded.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match classify(&error) {
+            FaultKind::Broken => Self::Broken(error),
+            FaultKind::Conflict => Self::Conflict,
+            FaultKind::Unavailable => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Conflicts end here only after several attempts: an overload.
+            StoreError::Conflict | StoreError::Unavailable(_) => {
+                Self::StoreUnavailable(error.into())
+            }
+            StoreError::Broken(_) | StoreError::Corrupt(_) | StoreError::NoRandomBytes => {
+                Self::Internal(error.into())
+            }
+        }
+    }
+}
+
+/// The database of a city's cards. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Database,
+    /// Number of the newest change that this process knows of.
+    head: watch::Sender<i64>,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn open(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
+        let database = Database::open(settings, MIGRATIONS).await?;
+        Ok(Self {
+            database,
+            head: watch::Sender::new(0),
+        })
+    }
+
+    /// The card that a caller names, whatever else was given with it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn find(&self, lookup: &Lookup) -> Result<Option<StoredCard>, StoreError> {
+        let (numbers, chips) = match lookup {
+            Lookup::Chip(chip) => (vec![], vec![chip]),
+            Lookup::Number(number) => (vec![number], vec![]),
+        };
+        Ok(self.find_all(&numbers, &chips).await?.pop())
+    }
+
+    /// Every card that has one of these numbers or chips.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn find_all(
+        &self,
+        numbers: &[&CardNumber],
+        chips: &[&ChipCode],
+    ) -> Result<Vec<StoredCard>, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::find_all(pool, numbers, chips).await,
+            Database::Sqlite(database) => sqlite::find_all(database, numbers, chips).await,
+        }
+    }
+
+    /// The first answer to a report.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn first_answer(
+        &self,
+        client: &SpiffeId,
+        request_id: Uuid,
+    ) -> Result<Option<FirstAnswer>, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::first_answer(pool, client, request_id).await,
+            Database::Sqlite(database) => sqlite::first_answer(database, client, request_id).await,
+        }
+    }
+
+    /// Cards with a temporary loss whose end has come, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn ended_losses(
+        &self,
+        now_us: i64,
+        limit: i64,
+    ) -> Result<Vec<StoredCard>, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::ended_losses(pool, now_us, limit).await,
+            Database::Sqlite(database) => sqlite::ended_losses(database, now_us, limit).await,
+        }
+    }
+
+    /// Changes after a number, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn changes(&self, after: i64, limit: i64) -> Result<Vec<Change>, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::changes(pool, after, limit).await,
+            Database::Sqlite(database) => sqlite::changes(database, after, limit).await,
+        }
+    }
+
+    /// The history of a card, oldest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn history(&self, number: &CardNumber) -> Result<Vec<Change>, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::history(pool, number).await,
+            Database::Sqlite(database) => sqlite::history(database, number).await,
+        }
+    }
+
+    /// Number of the newest change in the database, of whatever replica; wakes the waiters of [`Store::heads`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn poll_head(&self) -> Result<i64, StoreError> {
+        let head = match &self.database {
+            Database::Postgres(pool) => postgres::head(pool).await,
+            Database::Sqlite(database) => sqlite::head(database).await,
+        }?;
+        self.advance(head);
+        Ok(head)
+    }
+
+    /// The number of the newest change that this process knows of, as it grows.
+    pub fn heads(&self) -> watch::Receiver<i64> {
+        self.head.subscribe()
+    }
+
+    /// Writes everything in one transaction, and gives the number of the last change (0 when there is none).
+    ///
+    /// When the future is dropped or the connection breaks during the commit, the outcome is unknown: repeat the request with its request id.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a card is not at its version any more, a new one is there already, or the request id
+    /// was used meanwhile. See [`StoreError`] for the rest.
+    pub async fn write(&self, write: &Write) -> Result<i64, StoreError> {
+        let last = match &self.database {
+            Database::Postgres(pool) => postgres::write(pool, write).await,
+            Database::Sqlite(database) => sqlite::write(database, write).await,
+        }?;
+        self.advance(last);
+        Ok(last)
+    }
+
+    /// Closes the database.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    fn advance(&self, head: i64) {
+        self.head.send_if_modified(|known| {
+            let newer = head > *known;
+            if newer {
+                *known = head;
+            }
+            newer
+        });
+    }
+}

@@ -1,0 +1,288 @@
+//! The store on PostgreSQL. Batches go as arrays, one statement for all rows; concurrent writers meet at the versions of the cards and at
+//! the row of the head, which is always taken after the cards.
+
+use banqiao_directory::SpiffeId;
+use sqlx::{PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::{
+    Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
+    row::{CardRow, ChangeRow, ReportRow, columns, function_number, state_number},
+};
+use crate::{
+    card::{Card, CardNumber, ChipCode},
+    state::Standing,
+};
+
+pub(super) async fn find_all(
+    pool: &PgPool,
+    numbers: &[&CardNumber],
+    chips: &[&ChipCode],
+) -> Result<Vec<StoredCard>, StoreError> {
+    let rows: Vec<CardRow> = sqlx::query_as(
+        "SELECT * FROM card WHERE card_number = ANY($1) OR card_identification_code = ANY($2)",
+    )
+    .bind(
+        numbers
+            .iter()
+            .map(|number| number.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(chips.iter().map(|chip| chip.as_str()).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(StoredCard::try_from).collect()
+}
+
+pub(super) async fn first_answer(
+    pool: &PgPool,
+    client: &SpiffeId,
+    request_id: Uuid,
+) -> Result<Option<FirstAnswer>, StoreError> {
+    let row: Option<ReportRow> = sqlx::query_as(
+        "SELECT request_digest, state, until, seq FROM loss_report WHERE client = $1 AND request_id = $2",
+    )
+    .bind(client.as_str())
+    .bind(request_id)
+    .fetch_optional(pool)
+    .await?;
+    row.map(FirstAnswer::try_from).transpose()
+}
+
+pub(super) async fn ended_losses(
+    pool: &PgPool,
+    now_us: i64,
+    limit: i64,
+) -> Result<Vec<StoredCard>, StoreError> {
+    let rows: Vec<CardRow> = sqlx::query_as(
+        "SELECT * FROM card WHERE social_until <= $1 OR financial_until <= $1 LIMIT $2",
+    )
+    .bind(now_us)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(StoredCard::try_from).collect()
+}
+
+pub(super) async fn changes(
+    pool: &PgPool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Change>, StoreError> {
+    let rows: Vec<ChangeRow> =
+        sqlx::query_as("SELECT * FROM card_change WHERE seq > $1 ORDER BY seq LIMIT $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(pool)
+            .await?;
+    rows.into_iter().map(Change::try_from).collect()
+}
+
+pub(super) async fn history(pool: &PgPool, number: &CardNumber) -> Result<Vec<Change>, StoreError> {
+    let rows: Vec<ChangeRow> =
+        sqlx::query_as("SELECT * FROM card_change WHERE card_number = $1 ORDER BY seq")
+            .bind(number.as_str())
+            .fetch_all(pool)
+            .await?;
+    rows.into_iter().map(Change::try_from).collect()
+}
+
+pub(super) async fn head(pool: &PgPool) -> Result<i64, StoreError> {
+    let query = sqlx::query_scalar("SELECT seq FROM change_head WHERE id = 1");
+    Ok(query.fetch_one(pool).await?)
+}
+
+pub(super) async fn write(pool: &PgPool, write: &Write) -> Result<i64, StoreError> {
+    let mut transaction = pool.begin().await?;
+    insert(&mut transaction, &write.inserts).await?;
+    update(&mut transaction, &write.updates).await?;
+    let last = append(&mut transaction, &write.changes).await?;
+    if let Some(report) = &write.report {
+        insert_report(&mut transaction, report, last).await?;
+    }
+    transaction.commit().await?;
+    Ok(last)
+}
+
+/// A column of an array parameter.
+fn column<'a, T>(cards: &'a [StoredCard], field: impl Fn(&'a Card) -> T) -> Vec<T> {
+    cards.iter().map(|stored| field(&stored.card)).collect()
+}
+
+/// The three columns of a standing.
+fn standings<'a>(
+    cards: &'a [StoredCard],
+    field: impl Fn(&'a Card) -> &'a Standing,
+) -> (Vec<i16>, Vec<Option<i64>>, Vec<bool>) {
+    let mut arrays = (Vec::new(), Vec::new(), Vec::new());
+    for stored in cards {
+        let (state, until, reported) = columns(field(&stored.card));
+        arrays.0.push(state);
+        arrays.1.push(until);
+        arrays.2.push(reported);
+    }
+    arrays
+}
+
+async fn insert(
+    transaction: &mut Transaction<'_, Postgres>,
+    cards: &[StoredCard],
+) -> Result<(), StoreError> {
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let social = standings(cards, |card| &card.social);
+    let financial = standings(cards, |card| &card.financial);
+    sqlx::query(
+        "INSERT INTO card SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
+         $6::text[], $7::text[], $8::smallint[], $9::bigint[], $10::boolean[], $11::smallint[], \
+         $12::bigint[], $13::boolean[], $14::boolean[], $15::text[], $16::bytea[], $17::bigint[])",
+    )
+    .bind(column(cards, |card| card.number.as_str()))
+    .bind(column(cards, |card| card.holder.as_str()))
+    .bind(column(cards, |card| card.name.as_str()))
+    .bind(column(cards, |card| card.chip.as_str()))
+    .bind(column(cards, |card| card.division.as_str()))
+    .bind(column(cards, |card| card.issued_on.to_string()))
+    .bind(column(cards, |card| card.expires_on.to_string()))
+    .bind(social.0)
+    .bind(social.1)
+    .bind(social.2)
+    .bind(financial.0)
+    .bind(financial.1)
+    .bind(financial.2)
+    .bind(column(cards, |card| card.electronic))
+    .bind(column(cards, |card| card.specification.as_str()))
+    .bind(cards.iter().map(|stored| &stored.salt[..]).collect::<Vec<_>>())
+    .bind(cards.iter().map(|stored| stored.version).collect::<Vec<_>>())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn update(
+    transaction: &mut Transaction<'_, Postgres>,
+    cards: &[StoredCard],
+) -> Result<(), StoreError> {
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let social = standings(cards, |card| &card.social);
+    let financial = standings(cards, |card| &card.financial);
+    let done = sqlx::query(
+        "UPDATE card SET social_security_number = new.holder, name = new.name, \
+         card_identification_code = new.chip, issuing_division = new.division, \
+         issued_on = new.issued_on, expires_on = new.expires_on, \
+         social_state = new.social_state, social_until = new.social_until, \
+         social_reported = new.social_reported, financial_state = new.financial_state, \
+         financial_until = new.financial_until, financial_reported = new.financial_reported, \
+         electronic = new.electronic, specification_version = new.specification, \
+         version = card.version + 1 \
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+         $8::smallint[], $9::bigint[], $10::boolean[], $11::smallint[], $12::bigint[], $13::boolean[], \
+         $14::boolean[], $15::text[], $16::bigint[]) \
+         AS new(number, holder, name, chip, division, issued_on, expires_on, social_state, social_until, \
+         social_reported, financial_state, financial_until, financial_reported, electronic, \
+         specification, version) \
+         WHERE card.card_number = new.number AND card.version = new.version",
+    )
+    .bind(column(cards, |card| card.number.as_str()))
+    .bind(column(cards, |card| card.holder.as_str()))
+    .bind(column(cards, |card| card.name.as_str()))
+    .bind(column(cards, |card| card.chip.as_str()))
+    .bind(column(cards, |card| card.division.as_str()))
+    .bind(column(cards, |card| card.issued_on.to_string()))
+    .bind(column(cards, |card| card.expires_on.to_string()))
+    .bind(social.0)
+    .bind(social.1)
+    .bind(social.2)
+    .bind(financial.0)
+    .bind(financial.1)
+    .bind(financial.2)
+    .bind(column(cards, |card| card.electronic))
+    .bind(column(cards, |card| card.specification.as_str()))
+    .bind(cards.iter().map(|stored| stored.version).collect::<Vec<_>>())
+    .execute(&mut **transaction)
+    .await?;
+    let all = u64::try_from(cards.len()).is_ok_and(|cards| cards == done.rows_affected());
+    if all {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
+}
+
+async fn append(
+    transaction: &mut Transaction<'_, Postgres>,
+    changes: &[NewChange],
+) -> Result<i64, StoreError> {
+    let count =
+        i64::try_from(changes.len()).map_err(|_| StoreError::Corrupt("number of changes"))?;
+    if count == 0 {
+        return Ok(0);
+    }
+    let last: i64 =
+        sqlx::query_scalar("UPDATE change_head SET seq = seq + $1 WHERE id = 1 RETURNING seq")
+            .bind(count)
+            .fetch_one(&mut **transaction)
+            .await?;
+    let (clients, exchanges): (Vec<_>, Vec<_>) = changes
+        .iter()
+        .map(|change| {
+            let call = change.actor.call.as_ref();
+            (
+                call.map(|(client, _)| client.as_str()),
+                call.map(|(_, exchange)| exchange.to_string()),
+            )
+        })
+        .unzip();
+    sqlx::query(
+        "INSERT INTO card_change SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], \
+         $4::smallint[], $5::smallint[], $6::text[], $7::text[], $8::bigint[], $9::text[], $10::text[])",
+    )
+    .bind((last - count + 1..=last).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.number.as_str()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| function_number(change.function)).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.from.map_or(0, state_number)).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| state_number(change.to)).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.actor.city.as_str()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.cause.as_str()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| change.changed_at_us).collect::<Vec<_>>())
+    .bind(clients)
+    .bind(exchanges)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(last)
+}
+
+async fn insert_report(
+    transaction: &mut Transaction<'_, Postgres>,
+    report: &Report,
+    last: i64,
+) -> Result<(), StoreError> {
+    let (state, until, seq) = match report.answer {
+        ReportAnswer::Applied {
+            state,
+            until_us,
+            seq,
+        } => (
+            Some(state_number(state)),
+            until_us,
+            Some(seq.unwrap_or(last)),
+        ),
+        ReportAnswer::NothingMatched => (None, None, None),
+    };
+    sqlx::query("INSERT INTO loss_report VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(report.client.as_str())
+        .bind(report.request_id)
+        .bind(&report.digest[..])
+        .bind(state.is_some())
+        .bind(state)
+        .bind(until)
+        .bind(seq)
+        .bind(report.exchange.to_string())
+        .bind(report.reported_at_us)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}

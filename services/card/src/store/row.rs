@@ -1,0 +1,176 @@
+//! Rows of both stores, and what they mean.
+
+use banqiao_kit::identifier::{CitizenId, DivisionCode};
+use banqiao_proto::card::v1::CardState;
+use jiff::civil::Date;
+
+use super::{Cause, Change, FirstAnswer, ReportAnswer, StoreError, StoredCard};
+use crate::{
+    card::{Card, CardNumber, ChipCode, HolderName, parse_date},
+    request::Function,
+    state::{Standing, State},
+};
+
+#[derive(sqlx::FromRow)]
+pub(super) struct CardRow {
+    card_number: String,
+    social_security_number: String,
+    name: String,
+    card_identification_code: String,
+    issuing_division: String,
+    issued_on: String,
+    expires_on: String,
+    social_state: i16,
+    social_until: Option<i64>,
+    social_reported: bool,
+    financial_state: i16,
+    financial_until: Option<i64>,
+    financial_reported: bool,
+    electronic: bool,
+    specification_version: String,
+    salt: Vec<u8>,
+    version: i64,
+}
+
+impl TryFrom<CardRow> for StoredCard {
+    type Error = StoreError;
+
+    fn try_from(row: CardRow) -> Result<Self, StoreError> {
+        let card = Card {
+            number: number(&row.card_number)?,
+            // It was checked when it came in; what was in the past then is so now.
+            holder: CitizenId::parse(&row.social_security_number, Date::MAX)
+                .map_err(|_| StoreError::Corrupt("social security number"))?,
+            name: HolderName::parse(&row.name).map_err(|_| StoreError::Corrupt("name"))?,
+            chip: ChipCode::parse(&row.card_identification_code)
+                .map_err(|_| StoreError::Corrupt("card identification code"))?,
+            division: DivisionCode::parse(&row.issuing_division)
+                .map_err(|_| StoreError::Corrupt("division"))?,
+            issued_on: date(&row.issued_on)?,
+            expires_on: date(&row.expires_on)?,
+            social: standing(row.social_state, row.social_until, row.social_reported)?,
+            financial: standing(
+                row.financial_state,
+                row.financial_until,
+                row.financial_reported,
+            )?,
+            electronic: row.electronic,
+            specification: row.specification_version,
+        };
+        let salt = row
+            .salt
+            .try_into()
+            .map_err(|_| StoreError::Corrupt("salt"))?;
+        Ok(Self {
+            card,
+            salt,
+            version: row.version,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ChangeRow {
+    seq: i64,
+    card_number: String,
+    function: i16,
+    from_state: i16,
+    to_state: i16,
+    actor_city: String,
+    cause: String,
+    changed_at: i64,
+}
+
+impl TryFrom<ChangeRow> for Change {
+    type Error = StoreError;
+
+    fn try_from(row: ChangeRow) -> Result<Self, StoreError> {
+        let from = if row.from_state == 0 {
+            None
+        } else {
+            Some(state(row.from_state)?)
+        };
+        Ok(Self {
+            seq: row.seq,
+            number: number(&row.card_number)?,
+            function: Function::of(row.function.into()).ok_or(StoreError::Corrupt("function"))?,
+            from,
+            to: state(row.to_state)?,
+            actor_city: row
+                .actor_city
+                .parse()
+                .map_err(|_| StoreError::Corrupt("city"))?,
+            cause: Cause::of(&row.cause).ok_or(StoreError::Corrupt("cause"))?,
+            changed_at_us: row.changed_at,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct ReportRow {
+    request_digest: Vec<u8>,
+    state: Option<i16>,
+    until: Option<i64>,
+    seq: Option<i64>,
+}
+
+impl TryFrom<ReportRow> for FirstAnswer {
+    type Error = StoreError;
+
+    fn try_from(row: ReportRow) -> Result<Self, StoreError> {
+        let digest = row
+            .request_digest
+            .try_into()
+            .map_err(|_| StoreError::Corrupt("digest"))?;
+        let answer = match row.state {
+            Some(number) => ReportAnswer::Applied {
+                state: state(number)?,
+                until_us: row.until,
+                seq: row.seq,
+            },
+            None => ReportAnswer::NothingMatched,
+        };
+        Ok(Self { digest, answer })
+    }
+}
+
+/// Columns of a standing: state, end, reported.
+pub(super) fn columns(standing: &Standing) -> (i16, Option<i64>, bool) {
+    (
+        state_number(standing.state()),
+        standing.until_us(),
+        standing.is_reported(),
+    )
+}
+
+pub(super) const fn state_number(state: State) -> i16 {
+    // The numbers of the enum are below 8.
+    state.shown() as i16
+}
+
+pub(super) const fn function_number(function: Function) -> i16 {
+    function.shown() as i16
+}
+
+fn standing(number: i16, until: Option<i64>, reported: bool) -> Result<Standing, StoreError> {
+    let state = state(number)?;
+    if (state == State::TempLost) != until.is_some() {
+        return Err(StoreError::Corrupt("end of a temporary loss"));
+    }
+    Ok(Standing::begin(state, until.unwrap_or_default(), reported))
+}
+
+fn state(number: i16) -> Result<State, StoreError> {
+    let shown = CardState::try_from(i32::from(number)).ok();
+    shown
+        .and_then(State::of)
+        .ok_or(StoreError::Corrupt("state"))
+}
+
+fn number(text: &str) -> Result<CardNumber, StoreError> {
+    CardNumber::parse(text).map_err(|_| StoreError::Corrupt("card number"))
+}
+
+fn date(text: &str) -> Result<Date, StoreError> {
+    parse_date(text).map_err(|_| StoreError::Corrupt("date"))
+}

@@ -1,0 +1,27 @@
+//! The card service on real databases, over real TLS, and as a process.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "all/command_line.rs"]
+mod command_line;
+#[path = "all/imports.rs"]
+mod imports;
+#[path = "all/losses.rs"]
+mod losses;
+#[path = "all/postgres.rs"]
+mod postgres;
+#[path = "all/scene.rs"]
+mod scene;
+#[path = "all/suite.rs"]
+mod suite;
+#[path = "all/tls.rs"]
+mod tls;
+#[path = "all/verifying.rs"]
+mod verifying;
+#[path = "all/watching.rs"]
+mod watching;

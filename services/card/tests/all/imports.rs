@@ -1,0 +1,229 @@
+//! Imports.
+
+use banqiao_card::{Cause, ImportCounts, LineOutcome, synthetic};
+use banqiao_proto::card::v1::{CardRecord, CardState, ImportOutcome, LossKind};
+use futures_util::future::join_all;
+
+use crate::scene::{DAY, Scene, loss, qingdao, report};
+
+fn codes(outcome: &LineOutcome) -> Vec<(&str, &'static str)> {
+    let LineOutcome::Refused(faults) = outcome else {
+        return Vec::new();
+    };
+    faults
+        .iter()
+        .map(|fault| (fault.field.as_ref(), fault.rule.code))
+        .collect()
+}
+
+pub(crate) async fn a_file_is_taken_once_and_changes_are_taken_over(scene: Scene) {
+    let records = scene.holders(1_200).await;
+    let head = scene.cards.store().poll_head().await.unwrap();
+    assert_eq!(head, 2_400, "one change for each function of each card");
+    let again = scene.import(&records).await;
+    assert!(
+        again
+            .iter()
+            .all(|outcome| *outcome == LineOutcome::Unchanged)
+    );
+    assert_eq!(scene.cards.store().poll_head().await.unwrap(), head);
+
+    let mut changed = records[0].clone();
+    changed.name = "测试改名".into();
+    changed.financial_state = CardState::Locked.into();
+    assert_eq!(
+        scene.import(&[changed.clone()]).await,
+        [LineOutcome::Updated]
+    );
+    let answer = scene.verify(&crate::scene::verify_request(&changed)).await;
+    assert!(answer.r#match);
+    assert_eq!(answer.financial_state(), CardState::Locked);
+    let history = scene.history(&changed).await;
+    assert_eq!(history.len(), 3);
+    assert_eq!(
+        (history[2].seq, history[2].cause),
+        (head + 1, Cause::Imported)
+    );
+
+    let mut counts = ImportCounts::default();
+    for outcome in [
+        &LineOutcome::Created,
+        &LineOutcome::Updated,
+        &LineOutcome::Unchanged,
+    ] {
+        counts.add(&outcome.result(1));
+    }
+    assert_eq!(
+        counts,
+        ImportCounts {
+            created: 1,
+            updated: 1,
+            unchanged: 1,
+            refused: 0
+        }
+    );
+}
+
+pub(crate) async fn each_faulty_line_names_field_and_rule_and_the_others_go_through(scene: Scene) {
+    let taken = scene.holders(3).await;
+    let fresh: Vec<CardRecord> = synthetic::holders(qingdao(), 20, 1)
+        .unwrap()
+        .skip(10)
+        .collect();
+    let change = |index: usize, change: &dyn Fn(&mut CardRecord)| {
+        let mut record = fresh[index].clone();
+        change(&mut record);
+        record
+    };
+    let lines = [
+        fresh[0].clone(),
+        change(1, &|card| {
+            card.social_security_number = "370202199001010008".into()
+        }),
+        change(2, &|card| {
+            card.name = String::new();
+            card.expires_on = "soon".into();
+        }),
+        change(3, &|card| card.card_number = taken[0].card_number.clone()),
+        change(4, &|card| {
+            card.card_identification_code = taken[1].card_identification_code.to_lowercase()
+        }),
+        // Two lines of one card in one batch: the second is judged by what the first made.
+        fresh[5].clone(),
+        change(5, &|card| card.social_state = CardState::Sealed.into()),
+        change(6, &|card| card.issuing_division = "370602".into()),
+        fresh[7].clone(),
+    ];
+    let outcomes = scene.import(&lines).await;
+    let expected: [&[(&str, &str)]; 9] = [
+        &[],
+        &[("social_security_number", "CITIZEN_ID_CHECK_DIGIT")],
+        &[("name", "HOLDER_NAME"), ("expires_on", "DATE")],
+        &[("social_security_number", "HOLDER_CHANGED")],
+        &[("card_identification_code", "CHIP_TAKEN")],
+        &[],
+        &[("social_state", "TRANSITION")],
+        &[("issuing_division", "OTHER_CITY")],
+        &[],
+    ];
+    for (outcome, expected) in outcomes.iter().zip(expected) {
+        assert_eq!(codes(outcome), expected);
+    }
+    let result = outcomes[2].result(3);
+    assert_eq!((result.line, result.outcome()), (3, ImportOutcome::Refused));
+    assert_eq!(result.field, "name");
+    assert!(result.rule.contains("GB/T 39046-2020") && result.rule.contains("; expires_on: "));
+}
+
+pub(crate) async fn an_import_keeps_the_state_machine_and_lifts_no_reported_loss(scene: Scene) {
+    let records = scene.holders(6).await;
+    let with = |index: usize, state: CardState| {
+        let mut record = records[index].clone();
+        record.social_state = state.into();
+        record
+    };
+    // The issuer's own states come and go along the table.
+    for (state, outcome) in [
+        (CardState::Lost, LineOutcome::Updated),
+        (CardState::Normal, LineOutcome::Updated),
+        (CardState::TempLost, LineOutcome::Updated),
+        (CardState::TempLost, LineOutcome::Unchanged),
+        (CardState::Locked, LineOutcome::Updated),
+        (CardState::Cancelled, LineOutcome::Updated),
+    ] {
+        assert_eq!(
+            scene.import(&[with(0, state)]).await,
+            [outcome],
+            "{state:?}"
+        );
+    }
+    let outcomes = scene.import(&[with(0, CardState::Normal)]).await;
+    assert_eq!(codes(&outcomes[0]), [("social_state", "TRANSITION")]);
+
+    report(&scene.cards, &loss(&records[1], LossKind::Formal))
+        .await
+        .unwrap();
+    report(&scene.cards, &loss(&records[2], LossKind::Temporary))
+        .await
+        .unwrap();
+    for (line, expected) in [
+        (
+            with(1, CardState::Normal),
+            Some(("social_state", "LOSS_STANDS")),
+        ),
+        (
+            with(1, CardState::TempLost),
+            Some(("social_state", "LOSS_STANDS")),
+        ),
+        (with(1, CardState::Lost), None),
+        (
+            with(2, CardState::Normal),
+            Some(("social_state", "LOSS_STANDS")),
+        ),
+        (
+            with(2, CardState::Locked),
+            Some(("social_state", "LOSS_STANDS")),
+        ),
+        (with(2, CardState::Lost), None),
+        // It came from a report and stays one.
+        (
+            with(2, CardState::Normal),
+            Some(("social_state", "LOSS_STANDS")),
+        ),
+        (with(2, CardState::Cancelled), None),
+    ] {
+        let outcomes = scene.import(&[line]).await;
+        assert_eq!(
+            codes(&outcomes[0]),
+            expected.into_iter().collect::<Vec<_>>()
+        );
+    }
+    // A reported loss that has ended is over, also for an import that comes before the sweep.
+    report(&scene.cards, &loss(&records[3], LossKind::Temporary))
+        .await
+        .unwrap();
+    scene.clock.advance_us(10 * DAY);
+    assert_eq!(
+        scene.import(&[with(3, CardState::Locked)]).await,
+        [LineOutcome::Updated]
+    );
+    let causes: Vec<_> = scene
+        .history(&records[3])
+        .await
+        .iter()
+        .map(|change| change.cause)
+        .collect();
+    assert_eq!(
+        causes[2..],
+        [
+            Cause::LossReported,
+            Cause::TemporaryLossEnded,
+            Cause::Imported
+        ]
+    );
+}
+
+pub(crate) async fn imports_at_once_agree(scene: Scene) {
+    let replica = scene.replica().await;
+    let records: Vec<CardRecord> = synthetic::holders(qingdao(), 600, 1).unwrap().collect();
+    let lines: Vec<_> = (1..)
+        .zip(&records)
+        .map(|(line, card)| banqiao_proto::card::v1::ImportCardsRequest {
+            line,
+            card: Some(card.clone()),
+        })
+        .collect();
+    let imports = [&scene.cards, &replica, &scene.cards].map(|cards| {
+        let lines = &lines;
+        async move { cards.import(lines, &cards.own_actor()).await.unwrap() }
+    });
+    let outcomes = join_all(imports).await;
+    for line in 0..lines.len() {
+        let created = outcomes
+            .iter()
+            .filter(|outcomes| outcomes[line] == LineOutcome::Created)
+            .count();
+        assert_eq!(created, 1, "line {line}");
+    }
+    assert_eq!(scene.cards.store().poll_head().await.unwrap(), 1_200);
+}

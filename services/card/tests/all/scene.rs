@@ -1,0 +1,196 @@
+//! A city with a database, a clock that the test moves, and requests to make.
+
+use std::time::Duration;
+
+use banqiao_card::{
+    CardConfig, CardNumber, Cards, Change, LineOutcome, LossReport, LossTerms, Store, Verify,
+    WatchSettings, Watches, synthetic,
+};
+use banqiao_directory::{CityCode, ManualClock};
+use banqiao_kit::{Caller, DatabaseSettings, civil_date};
+use banqiao_proto::card::v1::{
+    CardKey, CardRecord, CardState, ImportCardsRequest, LossKind, ReportLossRequest,
+    ReportLossResponse, VerifyCardRequest, VerifyCardResponse,
+};
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+
+/// 2026-11-23 12:00 in the cities.
+pub(crate) const NOON: i64 = 1_795_406_400_000_000;
+pub(crate) const SECOND: i64 = 1_000_000;
+pub(crate) const DAY: i64 = 86_400 * SECOND;
+
+/// Terms of 10 and 5 days.
+pub(crate) const TERMS: LossTerms = LossTerms::DEFAULT;
+
+pub(crate) struct Scene {
+    pub(crate) cards: Cards,
+    pub(crate) clock: ManualClock,
+    pub(crate) settings: DatabaseSettings,
+    pub(crate) stopping: CancellationToken,
+}
+
+pub(crate) fn qingdao() -> CityCode {
+    "370200".parse().unwrap()
+}
+
+impl Scene {
+    pub(crate) async fn open(url: &str) -> Self {
+        let settings = DatabaseSettings::new(url.parse().unwrap());
+        let clock = ManualClock::new(NOON);
+        let store = Store::open(&settings).await.unwrap();
+        let cards = Cards::new(store, qingdao(), clock.clock(), TERMS);
+        Self {
+            cards,
+            clock,
+            settings,
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// Another replica: its own connections to the same database, the same clock.
+    pub(crate) async fn replica(&self) -> Cards {
+        let store = Store::open(&self.settings).await.unwrap();
+        Cards::new(store, qingdao(), self.clock.clock(), TERMS)
+    }
+
+    /// Imports records and gives the outcome of each.
+    pub(crate) async fn import(&self, records: &[CardRecord]) -> Vec<LineOutcome> {
+        let lines: Vec<_> = (1..)
+            .zip(records)
+            .map(|(line, card)| ImportCardsRequest {
+                line,
+                card: Some(card.clone()),
+            })
+            .collect();
+        self.cards
+            .import(&lines, &self.cards.own_actor())
+            .await
+            .unwrap()
+    }
+
+    /// Imports `count` holders, the first ones with cards in order.
+    pub(crate) async fn holders(&self, count: u32) -> Vec<CardRecord> {
+        let records: Vec<_> = synthetic::holders(qingdao(), count, 1).unwrap().collect();
+        let outcomes = self.import(&records).await;
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| *outcome == LineOutcome::Created)
+        );
+        records
+    }
+
+    pub(crate) async fn verify(&self, request: &VerifyCardRequest) -> VerifyCardResponse {
+        let today = civil_date(self.cards.clock().now_us());
+        self.cards
+            .verify(&Verify::parse(request, today).unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn state_of(&self, record: &CardRecord) -> (CardState, CardState) {
+        let answer = self.verify(&verify_request(record)).await;
+        assert!(answer.r#match);
+        (answer.social_state(), answer.financial_state())
+    }
+
+    pub(crate) async fn history(&self, record: &CardRecord) -> Vec<Change> {
+        let number = CardNumber::parse(&record.card_number).unwrap();
+        self.cards.store().history(&number).await.unwrap()
+    }
+
+    pub(crate) fn watches(&self, settings: WatchSettings) -> Watches {
+        Watches::new(self.cards.store().clone(), settings, self.stopping.clone())
+    }
+}
+
+pub(crate) async fn report(
+    cards: &Cards,
+    request: &ReportLossRequest,
+) -> Result<ReportLossResponse, banqiao_card::ReportError> {
+    report_as(cards, request, "spiffe://weihai.jiaodong/hrss/window").await
+}
+
+pub(crate) async fn report_as(
+    cards: &Cards,
+    request: &ReportLossRequest,
+    client: &str,
+) -> Result<ReportLossResponse, banqiao_card::ReportError> {
+    let today = civil_date(cards.clock().now_us());
+    cards
+        .report_loss(&LossReport::parse(request, today).unwrap(), &caller(client))
+        .await
+}
+
+pub(crate) fn caller(client: &str) -> Caller {
+    let mut headers = HeaderMap::new();
+    for (name, value) in metadata(client) {
+        headers.insert(name, value.parse().unwrap());
+    }
+    Caller::from_headers(&headers).unwrap()
+}
+
+pub(crate) fn metadata(client: &str) -> [(&'static str, String); 4] {
+    [
+        ("banqiao-client", client.to_owned()),
+        ("banqiao-purpose", "card-service".to_owned()),
+        (
+            "banqiao-basis",
+            "statutory:social-insurance-handling-7".to_owned(),
+        ),
+        ("banqiao-exchange-id", format!("{}/1", uuid::Uuid::now_v7())),
+    ]
+}
+
+pub(crate) fn key(record: &CardRecord) -> Option<CardKey> {
+    Some(CardKey {
+        card_number: record.card_number.clone(),
+        ..CardKey::default()
+    })
+}
+
+/// Asks with everything that is known of a card.
+pub(crate) fn verify_request(record: &CardRecord) -> VerifyCardRequest {
+    VerifyCardRequest {
+        key: Some(CardKey {
+            card_number: record.card_number.clone(),
+            social_security_number: record.social_security_number.clone(),
+            card_identification_code: record.card_identification_code.clone(),
+        }),
+        name: record.name.clone(),
+        service_code: 1,
+    }
+}
+
+pub(crate) fn loss(record: &CardRecord, kind: LossKind) -> ReportLossRequest {
+    ReportLossRequest {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        key: key(record),
+        name: record.name.clone(),
+        kind: kind.into(),
+        function: 1,
+        reported_in: "371000".to_owned(),
+    }
+}
+
+/// Fast enough for a test, slow enough not to spin.
+pub(crate) const BRISK: WatchSettings = WatchSettings {
+    poll: Duration::from_millis(10),
+    heartbeat: Duration::from_secs(3600),
+    limit: 4,
+};
+
+/// A configuration as text, with its certificates in the folder of the file.
+pub(crate) fn config(folder: &std::path::Path, url: &str) -> CardConfig {
+    CardConfig::parse(&config_text(url), folder).unwrap()
+}
+
+pub(crate) fn config_text(url: &str) -> String {
+    format!(
+        "city = \"370200\"\nlisten = \"127.0.0.1:0\"\ndrain = \"5s\"\n\
+         [identity]\ncertificate = \"card.crt\"\nprivate_key = \"card.key\"\nca_bundle = \"ca.crt\"\n\
+         crl = \"crl.der\"\nreload = \"100ms\"\n[database]\nurl = \"{url}\"\n\
+         [card]\nwatch_poll = \"10ms\"\nsweep = \"100ms\"\n[telemetry]\nlog_filter = \"warn\"\n"
+    )
+}

@@ -1,0 +1,70 @@
+//! Every case on SQLite, one test each; and all of them on one PostgreSQL server, a database each.
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use crate::{postgres::Postgres, scene::Scene};
+
+async fn on_sqlite<F: Future<Output = ()>>(case: impl FnOnce(Scene) -> F) {
+    let folder = TempDir::new().unwrap();
+    let scene = Scene::open(&format!(
+        "sqlite://{}",
+        folder.path().join("card.db").display()
+    ))
+    .await;
+    case(scene).await;
+}
+
+macro_rules! suite {
+    ($($module:ident::$case:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                on_sqlite(crate::$module::$case).await;
+            }
+        )*
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn everything_holds_on_postgresql() {
+            let Some(postgres) = Postgres::start() else { return };
+            let mut cases: Vec<(&str, tokio::task::JoinHandle<()>)> = Vec::new();
+            let tasks = tokio_util::task::TaskTracker::new();
+            $(
+                let url = postgres.create(&stringify!($case)[..40.min(stringify!($case).len())]);
+                cases.push((stringify!($case), tasks.spawn(async move {
+                    let scene = Scene::open(&url).await;
+                    crate::$module::$case(scene).await;
+                })));
+            )*
+            let (names, handles): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+            let outcomes = join_all(handles).await;
+            let failed: Vec<_> =
+                names.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()).collect();
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+    };
+}
+
+suite! {
+    imports::a_file_is_taken_once_and_changes_are_taken_over,
+    imports::each_faulty_line_names_field_and_rule_and_the_others_go_through,
+    imports::an_import_keeps_the_state_machine_and_lifts_no_reported_loss,
+    imports::imports_at_once_agree,
+    losses::a_temporary_loss_ends_by_itself,
+    losses::a_formal_loss_stays_and_the_functions_are_separate,
+    losses::the_first_answer_is_given_again,
+    losses::nothing_matched_says_nothing_more,
+    losses::what_the_table_does_not_hold_is_refused,
+    losses::one_request_sent_many_times_at_once_is_applied_once,
+    losses::transitions_at_once_make_one_chain,
+    losses::a_random_run_agrees_with_a_model,
+    losses::the_history_cannot_be_rewritten,
+    losses::a_write_on_an_old_version_loses,
+    verifying::everything_that_belongs_together_matches,
+    verifying::no_match_never_tells_which_field,
+    verifying::expiry_and_electronic_card_are_computed,
+    watching::a_watch_resumes_after_its_cursor,
+    watching::a_watch_sees_the_changes_of_another_replica,
+    watching::silence_moves_only_the_cursor,
+    watching::watches_are_bounded_and_end_with_the_service,
+}

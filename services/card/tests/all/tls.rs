@@ -1,0 +1,531 @@
+//! The server over real TLS: certificates of two cities, the gateway's and others'.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+
+use banqiao_card::{Instance, synthetic};
+use banqiao_directory::{Clock, TrustDomain};
+use banqiao_identity::{
+    CertificateFault, Expect, Identity, IdentityFiles, IdentitySettings,
+    pki::{
+        CertificateRequest, CityAuthority, DEFAULT_CRL_LIFETIME, NewAuthority, RevocationReason,
+    },
+    refusal_by_peer,
+};
+use banqiao_proto::card::v1::{
+    CardRecord, CardState, ImportCardsRequest, LossKind, VerifyCardRequest, WatchCardStatesRequest,
+    card_service_client::CardServiceClient,
+};
+use futures_util::stream;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tempfile::TempDir;
+use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    Code, Request, Status,
+    metadata::MetadataKey,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_types::StatusExt;
+
+use crate::scene::{config, loss, metadata, qingdao, verify_request};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const WINDOW: &str = "spiffe://weihai.jiaodong/hrss/window";
+const ISSUER: &str = "spiffe://qingdao.jiaodong/hrss/issuing";
+
+/// A city's CA in a folder.
+fn city(folder: &Path, domain: &str) -> CityAuthority {
+    let domain: TrustDomain = domain.parse().unwrap();
+    CityAuthority::create(folder, &NewAuthority::new(domain), Clock::system())
+        .unwrap()
+        .0
+}
+
+/// A card service of Qingdao on a free port.
+struct Scene {
+    folder: TempDir,
+    authority: CityAuthority,
+    address: SocketAddr,
+    cards: banqiao_card::Cards,
+    stop: CancellationToken,
+    served: JoinHandle<Result<(), banqiao_card::RunError>>,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let authority = city(folder.path(), "qingdao.jiaodong");
+        let domain: TrustDomain = "qingdao.jiaodong".parse().unwrap();
+        let system = |path, name| {
+            CertificateRequest::system(&domain, path)
+                .unwrap()
+                .file_name(name)
+                .unwrap()
+        };
+        authority
+            .issue(&CertificateRequest::gateway(&domain))
+            .unwrap();
+        authority.issue(&system("hrss/card", "card")).unwrap();
+        authority.issue(&system("hrss/window", "window")).unwrap();
+        let url = format!("sqlite://{}", folder.path().join("card.db").display());
+        let instance = Instance::start(config(folder.path(), &url), Clock::system())
+            .await
+            .unwrap();
+        let (address, cards) = (instance.local_addr(), instance.cards().clone());
+        let stop = CancellationToken::new();
+        let served = TaskTracker::new().spawn(instance.serve(stop.clone().cancelled_owned()));
+        Self {
+            folder,
+            authority,
+            address,
+            cards,
+            stop,
+            served,
+        }
+    }
+
+    async fn stopped(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.served)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+
+    /// A channel with the certificate `name` of a folder, which trusts Qingdao.
+    fn channel(&self, folder: &Path, name: &str) -> Channel {
+        let identity = self.identity(folder, name);
+        let (address, expect) = (
+            self.address,
+            Expect::City("qingdao.jiaodong".parse().unwrap()),
+        );
+        let connector = tower::service_fn(move |_| {
+            let (identity, expect) = (identity.clone(), expect.clone());
+            async move {
+                let tcp = TcpStream::connect(address).await?;
+                let tls = identity
+                    .connect(&expect, tcp)
+                    .await
+                    .map_err(std::io::Error::other)?;
+                Ok::<_, std::io::Error>(TokioIo::new(tls.0))
+            }
+        });
+        Endpoint::from_static("http://card").connect_with_connector_lazy(connector)
+    }
+
+    fn identity(&self, folder: &Path, name: &str) -> Identity {
+        let files = IdentityFiles {
+            certificate: folder.join(format!("{name}.crt")),
+            private_key: folder.join(format!("{name}.key")),
+        };
+        let identity = Identity::load(files, IdentitySettings::default(), Clock::system()).unwrap();
+        let bundle = CertificateDer::from_pem_file(self.folder.path().join("ca.crt")).unwrap();
+        let domain = "qingdao.jiaodong".parse().unwrap();
+        identity
+            .replace_bundles(BTreeMap::from([(domain, vec![bundle])]))
+            .unwrap();
+        identity
+            .offer_crl(&std::fs::read(self.folder.path().join("crl.der")).unwrap())
+            .unwrap();
+        identity
+    }
+
+    /// What the server says of a certificate: nothing, or why it refuses it.
+    async fn refusal(&self, folder: &Path, name: &str) -> Option<CertificateFault> {
+        let expect = Expect::City("qingdao.jiaodong".parse().unwrap());
+        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let (mut tls, _) = self
+            .identity(folder, name)
+            .connect(&expect, tcp)
+            .await
+            .unwrap();
+        // An HTTP/2 server speaks first; one that refuses sends an alert instead.
+        match timeout(PATIENCE, tls.read_u8()).await.unwrap() {
+            Ok(_) => None,
+            Err(error) => refusal_by_peer(&error),
+        }
+    }
+
+    fn gateway(&self) -> CardServiceClient<Channel> {
+        CardServiceClient::new(self.channel(self.folder.path(), "gateway"))
+            .max_decoding_message_size(64 * 1024 * 1024)
+    }
+}
+
+fn request<T>(message: T, client: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    for (name, value) in metadata(client) {
+        request.metadata_mut().insert(name, value.parse().unwrap());
+    }
+    request
+}
+
+fn reason(status: &Status) -> (Code, String, String) {
+    let info = status.get_details_error_info().unwrap();
+    (status.code(), info.reason, info.domain)
+}
+
+fn told(code: Code, reason: &str, domain: &str) -> (Code, String, String) {
+    (code, reason.to_owned(), domain.to_owned())
+}
+
+fn lines(count: u32) -> Vec<ImportCardsRequest> {
+    let records = synthetic::holders(qingdao(), count, 1).unwrap();
+    (1..)
+        .zip(records)
+        .map(|(line, card)| ImportCardsRequest {
+            line,
+            card: Some(card),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_works_through_the_gateways_connection() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway();
+    let mut sent = lines(1_100);
+    sent[3].card.as_mut().unwrap().name = String::new();
+    let answer = client
+        .import_cards(request(stream::iter(sent.clone()), ISSUER))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (answer.created, answer.refused, answer.results.len()),
+        (1_099, 1, 1_100)
+    );
+    let refused = &answer.results[3];
+    assert_eq!((refused.line, refused.field.as_str()), (4, "name"));
+    assert!(
+        answer
+            .results
+            .iter()
+            .zip(1..)
+            .all(|(result, line)| result.line == line)
+    );
+
+    let record: CardRecord = sent[0].card.clone().unwrap();
+    let mut watch = client
+        .watch_card_states(request(WatchCardStatesRequest::default(), WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    let begin = watch.message().await.unwrap().unwrap();
+    assert_eq!((begin.cursor.as_str(), begin.change), ("2198", None));
+    let lost = client
+        .report_loss(request(loss(&record, LossKind::Formal), WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(lost.state(), CardState::Lost);
+    let change = timeout(PATIENCE, watch.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(change.cursor, lost.cursor);
+    let verified = client
+        .verify_card(request(verify_request(&record), WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (verified.r#match, verified.social_state()),
+        (true, CardState::Lost)
+    );
+    drop((watch, client));
+    scene.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_gateway_of_the_city_is_answered() {
+    let scene = Scene::start().await;
+    let system = scene.channel(scene.folder.path(), "window");
+    // Proven, of this city, and still not the gateway: it is told so, on health too.
+    let refused = CardServiceClient::new(system.clone())
+        .verify_card(request(VerifyCardRequest::default(), WINDOW))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        told(Code::PermissionDenied, "IDENTITY_NOT_ALLOWED", "banqiao")
+    );
+    let refused = HealthClient::new(system)
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    // Another city's gateway does not get past the handshake.
+    let elsewhere = TempDir::new().unwrap();
+    let yantai = city(elsewhere.path(), "yantai.jiaodong");
+    yantai
+        .issue(&CertificateRequest::gateway(
+            &"yantai.jiaodong".parse().unwrap(),
+        ))
+        .unwrap();
+    let refused = scene.refusal(elsewhere.path(), "gateway").await;
+    assert_eq!(refused, Some(CertificateFault::Untrusted));
+    // A CA of another city that signs this city's name does not either.
+    let forger = TempDir::new().unwrap();
+    let forged = city(forger.path(), "qingdao.jiaodong");
+    forged
+        .issue(&CertificateRequest::gateway(
+            &"qingdao.jiaodong".parse().unwrap(),
+        ))
+        .unwrap();
+    let refused = scene.refusal(forger.path(), "gateway").await;
+    assert_eq!(refused, Some(CertificateFault::Untrusted));
+    assert_eq!(scene.refusal(scene.folder.path(), "gateway").await, None);
+    // No TLS at all.
+    let plain = Endpoint::from_shared(format!("http://{}", scene.address))
+        .unwrap()
+        .connect_lazy();
+    assert!(
+        HealthClient::new(plain)
+            .check(HealthCheckRequest::default())
+            .await
+            .is_err()
+    );
+    scene.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_are_told_with_reason_field_and_rule() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway();
+    let bare = client
+        .verify_card(VerifyCardRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&bare),
+        told(Code::InvalidArgument, "METADATA_INVALID", "banqiao")
+    );
+    let mut reserved = request(VerifyCardRequest::default(), WINDOW);
+    reserved.metadata_mut().insert(
+        MetadataKey::from_static("banqiao-to"),
+        "370200".parse().unwrap(),
+    );
+    let reserved = client.verify_card(reserved).await.unwrap_err();
+    assert_eq!(
+        reason(&reserved),
+        told(Code::InvalidArgument, "METADATA_RESERVED", "banqiao")
+    );
+
+    let mut wrong = verify_request(&lines(1)[0].card.clone().unwrap());
+    wrong.key.as_mut().unwrap().social_security_number = "370202199001010008".into();
+    wrong.service_code = 99;
+    let wrong = client
+        .verify_card(request(wrong, WINDOW))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&wrong),
+        told(Code::InvalidArgument, "FIELD_INVALID", "banqiao.card")
+    );
+    assert!(wrong.get_details_error_info().unwrap().metadata["exchange"].ends_with("/1"));
+    let fields = wrong.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = fields
+        .iter()
+        .map(|fault| (fault.field.as_str(), fault.reason.as_str()))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            ("key.social_security_number", "CITIZEN_ID_CHECK_DIGIT"),
+            ("service_code", "SERVICE_CODE")
+        ]
+    );
+    assert!(!wrong.message().contains("370202199001010008"));
+
+    let foreign = client
+        .import_cards(request(stream::iter(lines(1)), WINDOW))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&foreign),
+        told(Code::PermissionDenied, "ISSUER_ONLY", "banqiao.card")
+    );
+    let mut sealed = lines(1)[0].card.clone().unwrap();
+    sealed.social_state = CardState::Sealed.into();
+    let line = ImportCardsRequest {
+        line: 1,
+        card: Some(sealed.clone()),
+    };
+    client
+        .import_cards(request(stream::iter([line]), ISSUER))
+        .await
+        .unwrap();
+    let sealed = client
+        .report_loss(request(loss(&sealed, LossKind::Formal), WINDOW))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&sealed),
+        told(
+            Code::FailedPrecondition,
+            "TRANSITION_NOT_ALLOWED",
+            "banqiao.card"
+        )
+    );
+    drop(client);
+    scene.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_turns_health_ends_watches_and_finishes() {
+    let scene = Scene::start().await;
+    let channel = scene.channel(scene.folder.path(), "gateway");
+    let service = "banqiao.card.v1.CardService".to_owned();
+    let mut health = HealthClient::new(channel.clone());
+    let mut states = health
+        .watch(HealthCheckRequest { service })
+        .await
+        .unwrap()
+        .into_inner();
+    let state = states.message().await.unwrap().unwrap();
+    assert_eq!(state.status(), ServingStatus::Serving);
+    let mut client = CardServiceClient::new(channel);
+    let watch = request(WatchCardStatesRequest::default(), WINDOW);
+    let mut watch = client.watch_card_states(watch).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    scene.stop.cancel();
+    let state = timeout(PATIENCE, states.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(state.status(), ServingStatus::NotServing);
+    let ended = timeout(PATIENCE, watch.message())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(
+        reason(&ended),
+        told(Code::Unavailable, "DRAINING", "banqiao")
+    );
+    // Health watches never end by themselves: the client lets go.
+    drop((states, watch, client, health));
+    scene.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_reflections_name_the_service_and_keep_its_options() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let scene = Scene::start().await;
+    let channel = scene.channel(scene.folder.path(), "gateway");
+    let symbol = "banqiao.card.v1.CardService".to_owned();
+    let message_request =
+        v1::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.clone());
+    let ask = v1::ServerReflectionRequest {
+        message_request: Some(message_request),
+        ..Default::default()
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let mut answers = client
+        .server_reflection_info(stream::iter([ask]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap();
+    let v1::server_reflection_response::MessageResponse::FileDescriptorResponse(files) = answer
+    else {
+        panic!("{answer:?}");
+    };
+    let title = "社会保障卡核验".as_bytes();
+    assert!(
+        files.file_descriptor_proto[0]
+            .windows(title.len())
+            .any(|window| window == title)
+    );
+
+    let message_request =
+        v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let ask = v1alpha::ServerReflectionRequest {
+        message_request: Some(message_request),
+        ..Default::default()
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let mut answers = client
+        .server_reflection_info(stream::iter([ask]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap();
+    let v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list) = answer
+    else {
+        panic!("{answer:?}");
+    };
+    let names: Vec<_> = list
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert!(names.contains(&symbol) && names.contains(&"grpc.health.v1.Health".to_owned()));
+    drop((answers, client));
+    scene.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_gateway_is_cut_off() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway();
+    let watch = request(WatchCardStatesRequest::default(), WINDOW);
+    let mut watch = client.watch_card_states(watch).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    scene
+        .authority
+        .revoke(
+            "gateway",
+            RevocationReason::KeyCompromise,
+            DEFAULT_CRL_LIFETIME,
+        )
+        .unwrap();
+    let cut = timeout(PATIENCE, watch.message()).await.unwrap();
+    assert!(cut.is_err(), "{cut:?}");
+    let refused = scene.refusal(scene.folder.path(), "gateway").await;
+    assert_eq!(refused, Some(CertificateFault::Revoked));
+    drop((watch, client));
+    scene.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_lines_are_not_held_at_once() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway();
+    // One line again and again: nothing to store, so that the limit alone is what is met.
+    let line = lines(1).remove(0);
+    let endless = stream::iter(std::iter::repeat_n(
+        ImportCardsRequest { card: None, ..line },
+        250_000,
+    ));
+    let refused = client
+        .import_cards(request(endless, ISSUER))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&refused),
+        told(Code::ResourceExhausted, "IMPORT_TOO_LONG", "banqiao.card")
+    );
+    assert_eq!(scene.cards.store().poll_head().await.unwrap(), 0);
+    drop(client);
+    scene.stopped().await;
+}
