@@ -3,9 +3,6 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
-#[path = "all/collector.rs"]
 mod collector;
-#[path = "all/layer.rs"]
 mod layer;
-#[path = "all/otlp.rs"]
 mod otlp;
