@@ -7,8 +7,12 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "all/certificates.rs"]
+mod certificates;
 #[path = "all/command_line.rs"]
 mod command_line;
+#[path = "all/faults.rs"]
+mod faults;
 #[path = "all/imports.rs"]
 mod imports;
 #[path = "all/losses.rs"]

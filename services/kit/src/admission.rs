@@ -88,7 +88,7 @@ where
         match self.admit(&mut request) {
             Ok(()) => Box::pin(self.inner.call(request)),
             Err(error) => {
-                let exchange = None::<ExchangeId>;
+                let exchange = ExchangeId::of(request.headers());
                 let refused = rescue(error, NETWORK_DOMAIN, exchange).into_http();
                 Box::pin(async move { Ok(refused) })
             }

@@ -91,6 +91,14 @@ pub struct ExchangeId {
 }
 
 impl ExchangeId {
+    /// The exchange of a request whose other metadata may be at fault.
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
+        text(headers, Metadata::ExchangeId)
+            .ok()
+            .flatten()
+            .and_then(Self::parse)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (exchange, attempt) = text.split_once('/')?;
         let exchange = Uuid::try_parse(exchange)

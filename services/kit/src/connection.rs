@@ -15,6 +15,7 @@ use std::{
 
 use banqiao_directory::SpiffeId;
 use banqiao_identity::{Identity, Peer};
+use banqiao_proto::ReasonTable;
 use banqiao_telemetry::{Chain, ConnectionKind, Metrics, OpenConnection};
 use parking_lot::Mutex;
 use tokio::{
@@ -115,14 +116,16 @@ impl Connections {
         match timeout(HANDSHAKE, self.0.identity.accept(tcp)).await {
             Ok(Ok((tls, peer))) => Some(self.open(tls, peer, place)),
             Ok(Err(error)) => {
-                if error.fault().is_some() {
-                    self.0.metrics.refused_tls("certificate");
+                if let Some(fault) = error.fault() {
+                    self.0
+                        .metrics
+                        .refused_tls(ReasonTable::name(fault.reason()));
                 }
                 tracing::info!(%address, error = %Chain(&error), "a TLS handshake failed");
                 None
             }
             Err(_) => {
-                self.0.metrics.refused_tls("timeout");
+                self.0.metrics.limit_hit("handshake_timeout");
                 tracing::info!(%address, "a TLS handshake took too long");
                 None
             }

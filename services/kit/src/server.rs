@@ -143,7 +143,7 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
         let methods = methods(&service)?;
-        let (health, routes) = with_health_and_reflection(&service).await?;
+        let (mut health, routes) = with_health_and_reflection(&service).await?;
         let identity: Identity = self.identity.identity().clone();
         let gateway = self.identity.gateway();
         let connections =
@@ -158,7 +158,8 @@ impl Server {
         tasks.spawn(accepting);
         tasks.spawn(connections.clone().watch_peers(stop_tasks.clone()));
         let (identity, stop) = (self.identity.clone(), stop_tasks.clone());
-        tasks.spawn(async move { identity.keep_current(stop).await });
+        let metrics = self.telemetry.metrics().clone();
+        tasks.spawn(async move { identity.keep_current(&metrics, stop).await });
         let serving = transport()
             .layer(ServerTraceLayer::new(&self.telemetry, methods))
             .layer(AdmissionLayer::new(gateway.clone()))
@@ -176,6 +177,10 @@ impl Server {
         set_health(&health, service.names, ServingStatus::NotServing).await;
         service.stopping.cancel();
         closing.cancel();
+        // Whoever watches health has the news; without an end of their own these streams would last until the limit.
+        for name in service.names.iter().copied().chain([""]) {
+            health.clear_service_status(name).await;
+        }
         let ended = match early {
             Some(ended) => ended,
             None => match timeout(self.drain, &mut serving).await {

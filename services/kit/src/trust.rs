@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use banqiao_directory::{Clock, SpiffeId, TrustDomain};
 use banqiao_identity::{
-    BundleError, CertificateFault, CrlError, CrlOutcome, DEFAULT_CRL_GRACE, Identity,
+    BundleError, CertificateFault, CrlError, CrlOutcome, CrlWarning, DEFAULT_CRL_GRACE, Identity,
     IdentityError, IdentityFiles, IdentitySettings,
 };
-use banqiao_telemetry::Chain;
+use banqiao_telemetry::{Chain, Metrics};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem, pem::PemObject};
 use tokio_util::sync::CancellationToken;
 
@@ -190,14 +190,27 @@ impl ServiceIdentity {
         Ok(own? | trust?)
     }
 
-    /// Looks at the files from time to time until `stop` is cancelled. What cannot be read leaves in force what was read before.
-    pub(crate) async fn keep_current(&self, stop: CancellationToken) {
+    /// Looks at the files from time to time until `stop` is cancelled, and tells operators how long certificate and CRL will do. What
+    /// cannot be read leaves in force what was read before.
+    pub(crate) async fn keep_current(&self, metrics: &Metrics, stop: CancellationToken) {
         let mut last_fault = String::new();
-        while stop
-            .run_until_cancelled(tokio::time::sleep(self.settings.reload))
-            .await
-            .is_some()
-        {
+        let mut last_warnings = Vec::new();
+        loop {
+            self.measure(metrics);
+            let warnings: Vec<_> = self.identity.crl_warnings().iter().map(warning).collect();
+            if warnings != last_warnings {
+                for warning in &warnings {
+                    tracing::warn!("{warning}");
+                }
+                last_warnings = warnings;
+            }
+            if stop
+                .run_until_cancelled(tokio::time::sleep(self.settings.reload))
+                .await
+                .is_none()
+            {
+                return;
+            }
             let this = self.clone();
             let fault = match tokio::task::spawn_blocking(move || this.reload()).await {
                 Ok(Ok(true)) => {
@@ -214,6 +227,22 @@ impl ServiceIdentity {
             last_fault = fault;
         }
     }
+
+    fn measure(&self, metrics: &Metrics) {
+        metrics.certificate(self.identity.own().not_after_s);
+        let crls = self.identity.crls();
+        metrics.crls(
+            crls.iter()
+                .map(|crl| (crl.trust_domain.as_str(), crl.next_update_s)),
+        );
+    }
+}
+
+fn warning(warning: &CrlWarning) -> String {
+    format!(
+        "the CRL of {} is {:?}",
+        warning.trust_domain, warning.standing
+    )
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, TrustError> {

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use super::{
     Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
-    row::{CardRow, ChangeRow, ReportRow, columns, function_number, state_number},
+    row::{
+        CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns, function_number,
+        report_columns, state_number,
+    },
 };
 use crate::{
     card::{Card, CardNumber, ChipCode},
@@ -19,9 +22,11 @@ pub(super) async fn find_all(
     numbers: &[&CardNumber],
     chips: &[&ChipCode],
 ) -> Result<Vec<StoredCard>, StoreError> {
-    let rows: Vec<CardRow> = sqlx::query_as(
-        "SELECT * FROM card WHERE card_number = ANY($1) OR card_identification_code = ANY($2)",
-    )
+    let rows: Vec<CardRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        card_columns!(),
+        " FROM card WHERE card_number = ANY($1) OR card_identification_code = ANY($2)"
+    ))
     .bind(
         numbers
             .iter()
@@ -54,9 +59,11 @@ pub(super) async fn ended_losses(
     now_us: i64,
     limit: i64,
 ) -> Result<Vec<StoredCard>, StoreError> {
-    let rows: Vec<CardRow> = sqlx::query_as(
-        "SELECT * FROM card WHERE social_until <= $1 OR financial_until <= $1 LIMIT $2",
-    )
+    let rows: Vec<CardRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        card_columns!(),
+        " FROM card WHERE social_until <= $1 OR financial_until <= $1 LIMIT $2"
+    ))
     .bind(now_us)
     .bind(limit)
     .fetch_all(pool)
@@ -69,21 +76,27 @@ pub(super) async fn changes(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Change>, StoreError> {
-    let rows: Vec<ChangeRow> =
-        sqlx::query_as("SELECT * FROM card_change WHERE seq > $1 ORDER BY seq LIMIT $2")
-            .bind(after)
-            .bind(limit)
-            .fetch_all(pool)
-            .await?;
+    let rows: Vec<ChangeRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        change_columns!(),
+        " FROM card_change WHERE seq > $1 ORDER BY seq LIMIT $2"
+    ))
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
     rows.into_iter().map(Change::try_from).collect()
 }
 
 pub(super) async fn history(pool: &PgPool, number: &CardNumber) -> Result<Vec<Change>, StoreError> {
-    let rows: Vec<ChangeRow> =
-        sqlx::query_as("SELECT * FROM card_change WHERE card_number = $1 ORDER BY seq")
-            .bind(number.as_str())
-            .fetch_all(pool)
-            .await?;
+    let rows: Vec<ChangeRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        change_columns!(),
+        " FROM card_change WHERE card_number = $1 ORDER BY seq"
+    ))
+    .bind(number.as_str())
+    .fetch_all(pool)
+    .await?;
     rows.into_iter().map(Change::try_from).collect()
 }
 
@@ -133,11 +146,13 @@ async fn insert(
     }
     let social = standings(cards, |card| &card.social);
     let financial = standings(cards, |card| &card.financial);
-    sqlx::query(
-        "INSERT INTO card SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
+    sqlx::query(concat!(
+        "INSERT INTO card (",
+        card_columns!(),
+        ") SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
          $6::text[], $7::text[], $8::smallint[], $9::bigint[], $10::boolean[], $11::smallint[], \
-         $12::bigint[], $13::boolean[], $14::boolean[], $15::text[], $16::bytea[], $17::bigint[])",
-    )
+         $12::bigint[], $13::boolean[], $14::boolean[], $15::text[], $16::bytea[], $17::bigint[])"
+    ))
     .bind(column(cards, |card| card.number.as_str()))
     .bind(column(cards, |card| card.holder.as_str()))
     .bind(column(cards, |card| card.name.as_str()))
@@ -153,8 +168,18 @@ async fn insert(
     .bind(financial.2)
     .bind(column(cards, |card| card.electronic))
     .bind(column(cards, |card| card.specification.as_str()))
-    .bind(cards.iter().map(|stored| &stored.salt[..]).collect::<Vec<_>>())
-    .bind(cards.iter().map(|stored| stored.version).collect::<Vec<_>>())
+    .bind(
+        cards
+            .iter()
+            .map(|stored| &stored.salt[..])
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        cards
+            .iter()
+            .map(|stored| stored.version)
+            .collect::<Vec<_>>(),
+    )
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -237,8 +262,8 @@ async fn append(
         })
         .unzip();
     sqlx::query(
-        "INSERT INTO card_change SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], \
-         $4::smallint[], $5::smallint[], $6::text[], $7::text[], $8::bigint[], $9::text[], $10::text[])",
+        concat!("INSERT INTO card_change (", change_columns!(), ", client, exchange) SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], \
+         $4::smallint[], $5::smallint[], $6::text[], $7::text[], $8::bigint[], $9::text[], $10::text[])"),
     )
     .bind((last - count + 1..=last).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.number.as_str()).collect::<Vec<_>>())
@@ -272,17 +297,21 @@ async fn insert_report(
         ),
         ReportAnswer::NothingMatched => (None, None, None),
     };
-    sqlx::query("INSERT INTO loss_report VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-        .bind(report.client.as_str())
-        .bind(report.request_id)
-        .bind(&report.digest[..])
-        .bind(state.is_some())
-        .bind(state)
-        .bind(until)
-        .bind(seq)
-        .bind(report.exchange.to_string())
-        .bind(report.reported_at_us)
-        .execute(&mut **transaction)
-        .await?;
+    sqlx::query(concat!(
+        "INSERT INTO loss_report (",
+        report_columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+    ))
+    .bind(report.client.as_str())
+    .bind(report.request_id)
+    .bind(&report.digest[..])
+    .bind(state.is_some())
+    .bind(state)
+    .bind(until)
+    .bind(seq)
+    .bind(report.exchange.to_string())
+    .bind(report.reported_at_us)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }

@@ -11,6 +11,32 @@ use crate::{
     state::{Standing, State},
 };
 
+/// The columns of a card, in the order in which both stores write them. Named, so that a replica of the former version goes on while a
+/// migration has added a column.
+macro_rules! card_columns {
+    () => {
+        "card_number, social_security_number, name, card_identification_code, issuing_division, issued_on, \
+         expires_on, social_state, social_until, social_reported, financial_state, financial_until, \
+         financial_reported, electronic, specification_version, salt, version"
+    };
+}
+
+/// The columns of a change.
+macro_rules! change_columns {
+    () => {
+        "seq, card_number, function, from_state, to_state, actor_city, cause, changed_at"
+    };
+}
+
+/// The columns of a report.
+macro_rules! report_columns {
+    () => {
+        "client, request_id, request_digest, applied, state, until, seq, exchange, reported_at"
+    };
+}
+
+pub(super) use {card_columns, change_columns, report_columns};
+
 #[derive(sqlx::FromRow)]
 pub(super) struct CardRow {
     card_number: String,

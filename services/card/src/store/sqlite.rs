@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use super::{
     Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
-    row::{CardRow, ChangeRow, ReportRow, columns, function_number, state_number},
+    row::{
+        CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns, function_number,
+        report_columns, state_number,
+    },
 };
 use crate::card::{CardNumber, ChipCode};
 
@@ -16,10 +19,13 @@ pub(super) async fn find_all(
     numbers: &[&CardNumber],
     chips: &[&ChipCode],
 ) -> Result<Vec<StoredCard>, StoreError> {
-    let rows: Vec<CardRow> = sqlx::query_as(
-        "SELECT * FROM card WHERE card_number IN (SELECT value FROM json_each(?1)) \
-         UNION SELECT * FROM card WHERE card_identification_code IN (SELECT value FROM json_each(?2))",
-    )
+    let rows: Vec<CardRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        card_columns!(),
+        " FROM card WHERE card_number IN (SELECT value FROM json_each(?1)) UNION SELECT ",
+        card_columns!(),
+        " FROM card WHERE card_identification_code IN (SELECT value FROM json_each(?2))",
+    ))
     .bind(json_array(numbers.iter().map(|number| number.as_str())))
     .bind(json_array(chips.iter().map(|chip| chip.as_str())))
     .fetch_all(database.readers())
@@ -58,9 +64,11 @@ pub(super) async fn ended_losses(
     now_us: i64,
     limit: i64,
 ) -> Result<Vec<StoredCard>, StoreError> {
-    let rows: Vec<CardRow> = sqlx::query_as(
-        "SELECT * FROM card WHERE social_until <= ?1 OR financial_until <= ?1 LIMIT ?2",
-    )
+    let rows: Vec<CardRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        card_columns!(),
+        " FROM card WHERE social_until <= ?1 OR financial_until <= ?1 LIMIT ?2"
+    ))
     .bind(now_us)
     .bind(limit)
     .fetch_all(database.readers())
@@ -73,12 +81,15 @@ pub(super) async fn changes(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Change>, StoreError> {
-    let rows: Vec<ChangeRow> =
-        sqlx::query_as("SELECT * FROM card_change WHERE seq > ? ORDER BY seq LIMIT ?")
-            .bind(after)
-            .bind(limit)
-            .fetch_all(database.readers())
-            .await?;
+    let rows: Vec<ChangeRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        change_columns!(),
+        " FROM card_change WHERE seq > ? ORDER BY seq LIMIT ?"
+    ))
+    .bind(after)
+    .bind(limit)
+    .fetch_all(database.readers())
+    .await?;
     rows.into_iter().map(Change::try_from).collect()
 }
 
@@ -86,11 +97,14 @@ pub(super) async fn history(
     database: &SqliteDatabase,
     number: &CardNumber,
 ) -> Result<Vec<Change>, StoreError> {
-    let rows: Vec<ChangeRow> =
-        sqlx::query_as("SELECT * FROM card_change WHERE card_number = ? ORDER BY seq")
-            .bind(number.as_str())
-            .fetch_all(database.readers())
-            .await?;
+    let rows: Vec<ChangeRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        change_columns!(),
+        " FROM card_change WHERE card_number = ? ORDER BY seq"
+    ))
+    .bind(number.as_str())
+    .fetch_all(database.readers())
+    .await?;
     rows.into_iter().map(Change::try_from).collect()
 }
 
@@ -125,26 +139,30 @@ async fn insert(
         version,
     } = stored;
     let (social, financial) = (columns(&card.social), columns(&card.financial));
-    sqlx::query("INSERT INTO card VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-        .bind(card.number.as_str())
-        .bind(card.holder.as_str())
-        .bind(card.name.as_str())
-        .bind(card.chip.as_str())
-        .bind(card.division.as_str())
-        .bind(card.issued_on.to_string())
-        .bind(card.expires_on.to_string())
-        .bind(social.0)
-        .bind(social.1)
-        .bind(social.2)
-        .bind(financial.0)
-        .bind(financial.1)
-        .bind(financial.2)
-        .bind(card.electronic)
-        .bind(&card.specification)
-        .bind(&salt[..])
-        .bind(version)
-        .execute(&mut **transaction)
-        .await?;
+    sqlx::query(concat!(
+        "INSERT INTO card (",
+        card_columns!(),
+        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ))
+    .bind(card.number.as_str())
+    .bind(card.holder.as_str())
+    .bind(card.name.as_str())
+    .bind(card.chip.as_str())
+    .bind(card.division.as_str())
+    .bind(card.issued_on.to_string())
+    .bind(card.expires_on.to_string())
+    .bind(social.0)
+    .bind(social.1)
+    .bind(social.2)
+    .bind(financial.0)
+    .bind(financial.1)
+    .bind(financial.2)
+    .bind(card.electronic)
+    .bind(&card.specification)
+    .bind(&salt[..])
+    .bind(version)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }
 
@@ -203,19 +221,23 @@ async fn append(
             .await?;
     for (change, seq) in changes.iter().zip(last - count + 1..) {
         let call = change.actor.call.as_ref();
-        sqlx::query("INSERT INTO card_change VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-            .bind(seq)
-            .bind(change.number.as_str())
-            .bind(function_number(change.function))
-            .bind(change.from.map_or(0, state_number))
-            .bind(state_number(change.to))
-            .bind(change.actor.city.as_str())
-            .bind(change.cause.as_str())
-            .bind(change.changed_at_us)
-            .bind(call.map(|(client, _)| client.as_str()))
-            .bind(call.map(|(_, exchange)| exchange.to_string()))
-            .execute(&mut **transaction)
-            .await?;
+        sqlx::query(concat!(
+            "INSERT INTO card_change (",
+            change_columns!(),
+            ", client, exchange) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ))
+        .bind(seq)
+        .bind(change.number.as_str())
+        .bind(function_number(change.function))
+        .bind(change.from.map_or(0, state_number))
+        .bind(state_number(change.to))
+        .bind(change.actor.city.as_str())
+        .bind(change.cause.as_str())
+        .bind(change.changed_at_us)
+        .bind(call.map(|(client, _)| client.as_str()))
+        .bind(call.map(|(_, exchange)| exchange.to_string()))
+        .execute(&mut **transaction)
+        .await?;
     }
     Ok(last)
 }
@@ -237,17 +259,21 @@ async fn insert_report(
         ),
         ReportAnswer::NothingMatched => (None, None, None),
     };
-    sqlx::query("INSERT INTO loss_report VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
-        .bind(report.client.as_str())
-        .bind(report.request_id.to_string())
-        .bind(&report.digest[..])
-        .bind(state.is_some())
-        .bind(state)
-        .bind(until)
-        .bind(seq)
-        .bind(report.exchange.to_string())
-        .bind(report.reported_at_us)
-        .execute(&mut **transaction)
-        .await?;
+    sqlx::query(concat!(
+        "INSERT INTO loss_report (",
+        report_columns!(),
+        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ))
+    .bind(report.client.as_str())
+    .bind(report.request_id.to_string())
+    .bind(&report.digest[..])
+    .bind(state.is_some())
+    .bind(state)
+    .bind(until)
+    .bind(seq)
+    .bind(report.exchange.to_string())
+    .bind(report.reported_at_us)
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }

@@ -2,14 +2,24 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
+
+use banqiao_proto::card::v1::LossKind;
 
 use tempfile::TempDir;
 
-use crate::scene::config_text;
+use crate::{
+    certificates::{Certificates, ISSUER, WINDOW, lines, request},
+    scene::{config_text, loss, verify_request},
+};
 
 fn card(arguments: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_banqiao-card"))
@@ -18,6 +28,69 @@ fn card(arguments: &[&str], folder: &Path) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
+}
+
+/// A service in a process of its own, with everything that it writes.
+struct Process {
+    child: Child,
+    written: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Process {
+    /// Starts and waits until it serves; gives its address too.
+    fn serve(folder: &Path) -> (Self, SocketAddr) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_banqiao-card"))
+            .args(["serve", "--config", "card.toml"])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = Arc::new(Mutex::new(String::new()));
+        let (serving, address) = mpsc::channel();
+        let log = Arc::clone(&written);
+        let reader = thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if line.contains(" serving") || line.contains("serving ") {
+                    let after = line.split("address=").nth(1);
+                    if let Some(address) = after.and_then(|rest| rest.split_whitespace().next()) {
+                        let _ = serving.send(address.parse().unwrap());
+                    }
+                }
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let address = address.recv_timeout(Duration::from_secs(30));
+        let address = address.unwrap_or_else(|_| panic!("{}", written.lock().unwrap()));
+        (
+            Self {
+                child,
+                written,
+                reader,
+            },
+            address,
+        )
+    }
+
+    /// Sends SIGTERM and gives the exit status and the log.
+    fn stop(mut self) -> (ExitStatus, String) {
+        let process = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &process])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = self.child.wait().unwrap();
+        self.reader.join().unwrap();
+        let log = self.written.lock().unwrap().clone();
+        (status, log)
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -97,4 +170,61 @@ fn check_reports_every_fault_at_once_and_exits_64() {
         card(&["serve", "--config", "none.toml"], at).status.code(),
         Some(64)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_serves_writes_nobody_into_its_log_and_stops_at_sigterm() {
+    let certificates = Certificates::of_qingdao();
+    let folder = certificates.folder.path().to_owned();
+    let config = config_text("sqlite://card.db").replace("\"warn\"", "\"debug\"");
+    fs::write(folder.join("card.toml"), config).unwrap();
+    let (process, address) = Process::serve(&folder);
+    let mut client = certificates.gateway(address);
+    client
+        .import_cards(request(futures_util::stream::iter(lines(5)), ISSUER))
+        .await
+        .unwrap();
+    let records: Vec<_> = lines(5).into_iter().filter_map(|line| line.card).collect();
+    client
+        .report_loss(request(loss(&records[0], LossKind::Formal), WINDOW))
+        .await
+        .unwrap();
+    client
+        .verify_card(request(verify_request(&records[1]), WINDOW))
+        .await
+        .unwrap();
+    let mut wrong = verify_request(&records[2]);
+    wrong
+        .key
+        .as_mut()
+        .unwrap()
+        .social_security_number
+        .replace_range(17.., "?");
+    client
+        .verify_card(request(wrong, WINDOW))
+        .await
+        .unwrap_err();
+    drop(client);
+    let (status, log) = tokio::task::spawn_blocking(move || process.stop())
+        .await
+        .unwrap();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    for record in &records {
+        let number = &record.social_security_number[..17];
+        for secret in [
+            number,
+            &record.card_number,
+            &record.name,
+            &record.card_identification_code,
+        ] {
+            assert!(!log.contains(secret), "{secret} in {log}");
+        }
+    }
+}
+
+#[test]
+fn the_sample_configuration_is_sound() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/card.toml");
+    banqiao_card::CardConfig::read(&deploy).unwrap();
 }

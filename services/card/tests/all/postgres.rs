@@ -29,31 +29,41 @@ impl Postgres {
         }
         let this = Self { folder };
         let data = this.data();
-        succeed(
-            tool("initdb")
-                .args([
-                    "--no-sync",
-                    "--auth=trust",
-                    "--username=postgres",
-                    "-E",
-                    "UTF8",
-                    "-D",
-                ])
-                .arg(&data),
-        );
-        // The service refuses a server with fsync off, and should.
+        let initdb = [
+            "--no-sync",
+            "--auth=trust",
+            "--username=postgres",
+            "-E",
+            "UTF8",
+            "-D",
+        ];
+        succeed(tool("initdb").args(initdb).arg(&data));
+        this.go_on();
+        Some(this)
+    }
+
+    /// Starts the server, for the first time or again.
+    pub(crate) fn go_on(&self) {
+        let folder = self.folder.path();
+        // fsync stays on: the service refuses a server without it.
         let options = format!(
             "-k {} -c listen_addresses='' -c max_connections=200",
-            this.folder.path().display()
+            folder.display()
         );
+        let mut start = tool("pg_ctl");
+        start
+            .args(["start", "-w", "-s", "-o", &options, "-l"])
+            .arg(folder.join("log"));
+        succeed(start.arg("-D").arg(self.data()));
+    }
+
+    /// Stops the server at once, as a crash does.
+    pub(crate) fn stop(&mut self) {
         succeed(
             tool("pg_ctl")
-                .args(["start", "-w", "-s", "-o", &options, "-l"])
-                .arg(this.folder.path().join("log"))
-                .arg("-D")
-                .arg(&data),
+                .args(["stop", "-w", "-s", "-m", "immediate", "-D"])
+                .arg(self.data()),
         );
-        Some(this)
     }
 
     /// A new database.

@@ -1,28 +1,23 @@
 //! The server over real TLS: certificates of two cities, the gateway's and others'.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use banqiao_card::{Instance, synthetic};
-use banqiao_directory::{Clock, TrustDomain};
+use banqiao_card::Instance;
+use banqiao_directory::Clock;
 use banqiao_identity::{
-    CertificateFault, Expect, Identity, IdentityFiles, IdentitySettings,
-    pki::{
-        CertificateRequest, CityAuthority, DEFAULT_CRL_LIFETIME, NewAuthority, RevocationReason,
-    },
-    refusal_by_peer,
+    CertificateFault,
+    pki::{CertificateRequest, DEFAULT_CRL_LIFETIME, RevocationReason},
 };
 use banqiao_proto::card::v1::{
     CardRecord, CardState, ImportCardsRequest, LossKind, VerifyCardRequest, WatchCardStatesRequest,
     card_service_client::CardServiceClient,
 };
 use futures_util::stream;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
-use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
-    Code, Request, Status,
+    Code, Status,
     metadata::MetadataKey,
     transport::{Channel, Endpoint},
 };
@@ -31,58 +26,38 @@ use tonic_health::pb::{
 };
 use tonic_types::StatusExt;
 
-use crate::scene::{config, loss, metadata, qingdao, verify_request};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-const WINDOW: &str = "spiffe://weihai.jiaodong/hrss/window";
-const ISSUER: &str = "spiffe://qingdao.jiaodong/hrss/issuing";
-
-/// A city's CA in a folder.
-fn city(folder: &Path, domain: &str) -> CityAuthority {
-    let domain: TrustDomain = domain.parse().unwrap();
-    CityAuthority::create(folder, &NewAuthority::new(domain), Clock::system())
-        .unwrap()
-        .0
-}
+use crate::{
+    certificates::{Certificates, ISSUER, PATIENCE, WINDOW, city, lines, request},
+    scene::{config, loss, verify_request},
+};
 
 /// A card service of Qingdao on a free port.
 struct Scene {
-    folder: TempDir,
-    authority: CityAuthority,
+    certificates: Certificates,
     address: SocketAddr,
     cards: banqiao_card::Cards,
+    telemetry: banqiao_telemetry::Telemetry,
     stop: CancellationToken,
     served: JoinHandle<Result<(), banqiao_card::RunError>>,
 }
 
 impl Scene {
     async fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        let authority = city(folder.path(), "qingdao.jiaodong");
-        let domain: TrustDomain = "qingdao.jiaodong".parse().unwrap();
-        let system = |path, name| {
-            CertificateRequest::system(&domain, path)
-                .unwrap()
-                .file_name(name)
-                .unwrap()
-        };
-        authority
-            .issue(&CertificateRequest::gateway(&domain))
-            .unwrap();
-        authority.issue(&system("hrss/card", "card")).unwrap();
-        authority.issue(&system("hrss/window", "window")).unwrap();
-        let url = format!("sqlite://{}", folder.path().join("card.db").display());
-        let instance = Instance::start(config(folder.path(), &url), Clock::system())
+        let certificates = Certificates::of_qingdao();
+        let folder = certificates.folder.path();
+        let url = format!("sqlite://{}", folder.join("card.db").display());
+        let instance = Instance::start(config(folder, &url), Clock::system())
             .await
             .unwrap();
         let (address, cards) = (instance.local_addr(), instance.cards().clone());
+        let telemetry = instance.telemetry().clone();
         let stop = CancellationToken::new();
         let served = TaskTracker::new().spawn(instance.serve(stop.clone().cancelled_owned()));
         Self {
-            folder,
-            authority,
+            certificates,
             address,
             cards,
+            telemetry,
             stop,
             served,
         }
@@ -97,72 +72,21 @@ impl Scene {
             .unwrap();
     }
 
-    /// A channel with the certificate `name` of a folder, which trusts Qingdao.
+    fn folder(&self) -> &Path {
+        self.certificates.folder.path()
+    }
+
     fn channel(&self, folder: &Path, name: &str) -> Channel {
-        let identity = self.identity(folder, name);
-        let (address, expect) = (
-            self.address,
-            Expect::City("qingdao.jiaodong".parse().unwrap()),
-        );
-        let connector = tower::service_fn(move |_| {
-            let (identity, expect) = (identity.clone(), expect.clone());
-            async move {
-                let tcp = TcpStream::connect(address).await?;
-                let tls = identity
-                    .connect(&expect, tcp)
-                    .await
-                    .map_err(std::io::Error::other)?;
-                Ok::<_, std::io::Error>(TokioIo::new(tls.0))
-            }
-        });
-        Endpoint::from_static("http://card").connect_with_connector_lazy(connector)
+        self.certificates.channel(self.address, folder, name)
     }
 
-    fn identity(&self, folder: &Path, name: &str) -> Identity {
-        let files = IdentityFiles {
-            certificate: folder.join(format!("{name}.crt")),
-            private_key: folder.join(format!("{name}.key")),
-        };
-        let identity = Identity::load(files, IdentitySettings::default(), Clock::system()).unwrap();
-        let bundle = CertificateDer::from_pem_file(self.folder.path().join("ca.crt")).unwrap();
-        let domain = "qingdao.jiaodong".parse().unwrap();
-        identity
-            .replace_bundles(BTreeMap::from([(domain, vec![bundle])]))
-            .unwrap();
-        identity
-            .offer_crl(&std::fs::read(self.folder.path().join("crl.der")).unwrap())
-            .unwrap();
-        identity
-    }
-
-    /// What the server says of a certificate: nothing, or why it refuses it.
     async fn refusal(&self, folder: &Path, name: &str) -> Option<CertificateFault> {
-        let expect = Expect::City("qingdao.jiaodong".parse().unwrap());
-        let tcp = TcpStream::connect(self.address).await.unwrap();
-        let (mut tls, _) = self
-            .identity(folder, name)
-            .connect(&expect, tcp)
-            .await
-            .unwrap();
-        // An HTTP/2 server speaks first; one that refuses sends an alert instead.
-        match timeout(PATIENCE, tls.read_u8()).await.unwrap() {
-            Ok(_) => None,
-            Err(error) => refusal_by_peer(&error),
-        }
+        self.certificates.refusal(self.address, folder, name).await
     }
 
     fn gateway(&self) -> CardServiceClient<Channel> {
-        CardServiceClient::new(self.channel(self.folder.path(), "gateway"))
-            .max_decoding_message_size(64 * 1024 * 1024)
+        self.certificates.gateway(self.address)
     }
-}
-
-fn request<T>(message: T, client: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    for (name, value) in metadata(client) {
-        request.metadata_mut().insert(name, value.parse().unwrap());
-    }
-    request
 }
 
 fn reason(status: &Status) -> (Code, String, String) {
@@ -172,17 +96,6 @@ fn reason(status: &Status) -> (Code, String, String) {
 
 fn told(code: Code, reason: &str, domain: &str) -> (Code, String, String) {
     (code, reason.to_owned(), domain.to_owned())
-}
-
-fn lines(count: u32) -> Vec<ImportCardsRequest> {
-    let records = synthetic::holders(qingdao(), count, 1).unwrap();
-    (1..)
-        .zip(records)
-        .map(|(line, card)| ImportCardsRequest {
-            line,
-            card: Some(card),
-        })
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,13 +153,23 @@ async fn every_method_works_through_the_gateways_connection() {
         (true, CardState::Lost)
     );
     drop((watch, client));
+    let metrics = scene.telemetry.prometheus();
+    let verified = metrics
+        .lines()
+        .find(|line| line.contains("VerifyCard"))
+        .unwrap();
+    assert!(
+        verified.contains("banqiao.card.v1.CardService"),
+        "{verified}"
+    );
+    assert!(!metrics.contains(&record.social_security_number));
     scene.stopped().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_gateway_of_the_city_is_answered() {
     let scene = Scene::start().await;
-    let system = scene.channel(scene.folder.path(), "window");
+    let system = scene.channel(scene.folder(), "window");
     // Proven, of this city, and still not the gateway: it is told so, on health too.
     let refused = CardServiceClient::new(system.clone())
         .verify_card(request(VerifyCardRequest::default(), WINDOW))
@@ -281,7 +204,7 @@ async fn only_the_gateway_of_the_city_is_answered() {
         .unwrap();
     let refused = scene.refusal(forger.path(), "gateway").await;
     assert_eq!(refused, Some(CertificateFault::Untrusted));
-    assert_eq!(scene.refusal(scene.folder.path(), "gateway").await, None);
+    assert_eq!(scene.refusal(scene.folder(), "gateway").await, None);
     // No TLS at all.
     let plain = Endpoint::from_shared(format!("http://{}", scene.address))
         .unwrap()
@@ -381,7 +304,7 @@ async fn faults_are_told_with_reason_field_and_rule() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_turns_health_ends_watches_and_finishes() {
     let scene = Scene::start().await;
-    let channel = scene.channel(scene.folder.path(), "gateway");
+    let channel = scene.channel(scene.folder(), "gateway");
     let service = "banqiao.card.v1.CardService".to_owned();
     let mut health = HealthClient::new(channel.clone());
     let mut states = health
@@ -410,16 +333,27 @@ async fn a_stop_turns_health_ends_watches_and_finishes() {
         reason(&ended),
         told(Code::Unavailable, "DRAINING", "banqiao")
     );
-    // Health watches never end by themselves: the client lets go.
-    drop((states, watch, client, health));
+    // What is open ends by itself, so that nobody waits for the limit.
+    assert!(
+        timeout(PATIENCE, states.message())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_none()
+    );
+    let started = std::time::Instant::now();
     scene.stopped().await;
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "well before the drain limit of 5 s"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_reflections_name_the_service_and_keep_its_options() {
     use tonic_reflection::pb::{v1, v1alpha};
     let scene = Scene::start().await;
-    let channel = scene.channel(scene.folder.path(), "gateway");
+    let channel = scene.channel(scene.folder(), "gateway");
     let symbol = "banqiao.card.v1.CardService".to_owned();
     let message_request =
         v1::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.clone());
@@ -492,6 +426,7 @@ async fn a_revoked_gateway_is_cut_off() {
     let mut watch = client.watch_card_states(watch).await.unwrap().into_inner();
     watch.message().await.unwrap().unwrap();
     scene
+        .certificates
         .authority
         .revoke(
             "gateway",
@@ -501,7 +436,7 @@ async fn a_revoked_gateway_is_cut_off() {
         .unwrap();
     let cut = timeout(PATIENCE, watch.message()).await.unwrap();
     assert!(cut.is_err(), "{cut:?}");
-    let refused = scene.refusal(scene.folder.path(), "gateway").await;
+    let refused = scene.refusal(scene.folder(), "gateway").await;
     assert_eq!(refused, Some(CertificateFault::Revoked));
     drop((watch, client));
     scene.stopped().await;
