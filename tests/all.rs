@@ -11,8 +11,18 @@
 
 #[path = "all/calls.rs"]
 mod calls;
+#[path = "all/card.rs"]
+mod card;
+#[path = "all/clients.rs"]
+mod clients;
+#[path = "all/crash.rs"]
+mod crash;
+#[path = "all/directory.rs"]
+mod directory;
 #[path = "all/harness.rs"]
 mod harness;
+#[path = "all/memory.rs"]
+mod memory;
 #[path = "all/paths.rs"]
 mod paths;
 #[path = "all/refusals.rs"]
@@ -21,5 +31,7 @@ mod refusals;
 mod rights;
 #[path = "all/smuggling.rs"]
 mod smuggling;
+#[path = "all/telemetry.rs"]
+mod telemetry;
 #[path = "all/transparency.rs"]
 mod transparency;

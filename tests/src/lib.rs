@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod authority;
+pub mod cards;
 pub mod directory;
 pub mod hostile;
 pub mod network;

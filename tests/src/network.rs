@@ -22,6 +22,7 @@ use crate::{
     ECHO_SET, RULED_SET,
     admin::{Admin, grant},
     authority::{Authority, Credential, Profile},
+    cards::Cards,
     directory::{Draft, Signer},
     process::{Process, Signal, program},
     service::Service,
@@ -46,6 +47,9 @@ pub const ECHO: &str = "example.echo.v1.EchoService";
 
 /// The foreign service with options.
 pub const RULED: &str = "example.echo.v1.RuledService";
+
+/// The card service.
+pub const CARD: &str = "banqiao.card.v1.CardService";
 
 /// Changes the config of a gateway, given its city's code, before it is written.
 pub type Tweak = Arc<dyn Fn(&str, &mut Table) + Send + Sync>;
@@ -177,6 +181,32 @@ impl Network {
         network.cities[1].grant(grant(&client, ECHO)).await?;
         network.cities[1].grant(grant(&client, RULED)).await?;
         Ok((network, service))
+    }
+
+    /// Starts two cities; behind the second stands a real card service with so many synthetic holders, and
+    /// everything of it is granted to [`SYSTEM`] of the first for the purpose `card-service`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the output of a process that does not become ready.
+    pub async fn card(holders: u32) -> Result<(Self, Cards)> {
+        let mut network = Plan::cities(2).lay_out()?;
+        let cards = Cards::lay_out(&network, 1, holders)?;
+        let city = &mut network.cities[1];
+        let identity = city.id("hrss/card");
+        let gateway = city.gateway_mut();
+        set(
+            &mut gateway.config,
+            "services",
+            vec![carried(CARD, cards.address, &identity)],
+        );
+        gateway.write_config()?;
+        network.run().await?;
+        cards.listens().await?;
+        let mut wanted = grant(&network.cities[0].id(SYSTEM), CARD);
+        wanted.purposes = vec!["card-service".to_owned()];
+        network.cities[1].grant(wanted).await?;
+        Ok((network, cards))
     }
 
     fn lay_out(plan: Plan) -> Result<Self> {
@@ -596,6 +626,15 @@ impl Gateway {
     }
 }
 
+/// An entry of `[[services]]`.
+fn carried(name: &str, endpoint: SocketAddr, identity: &str) -> Value {
+    let mut carried = Table::new();
+    set(&mut carried, "name", name);
+    set(&mut carried, "endpoints", vec![endpoint.to_string()]);
+    set(&mut carried, "identity", identity);
+    Value::Table(carried)
+}
+
 /// A loopback address of this process alone: tests that run beside each other cannot take each other's ports.
 fn host() -> IpAddr {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
@@ -603,7 +642,7 @@ fn host() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 64 | (high & 63), middle, low.max(2)))
 }
 
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((host(), 0))?.local_addr()?)
 }
 

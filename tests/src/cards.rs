@@ -1,0 +1,135 @@
+//! A real card service process with synthetic holders.
+
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::net::TcpStream;
+use toml::Table;
+
+use crate::{
+    network::{Network, free_address, set},
+    process::{Process, program},
+    wait::{PATIENCE, wait_until},
+};
+
+/// A synthetic holder, as the service's own generator makes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// 社会保障卡卡号.
+    pub card_number: String,
+    /// 社会保障号码.
+    pub social_security_number: String,
+    /// 姓名.
+    pub name: String,
+}
+
+/// A running card service.
+#[derive(Debug)]
+pub struct Cards {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The holders that it was given.
+    pub holders: Vec<Holder>,
+    /// The process.
+    pub process: Process,
+}
+
+impl Cards {
+    /// Configures it for a city, imports so many synthetic cards and starts it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the program is not built, or with what it says.
+    pub fn lay_out(network: &Network, city: usize, holders: u32) -> Result<Self> {
+        let city = &network.cities[city];
+        let folder = network.folder().join(format!("card-{}", city.code));
+        fs::create_dir(&folder)?;
+        let address = free_address()?;
+        city.credential("hrss/card")?.write(&folder, "card")?;
+        fs::write(folder.join("ca.crt"), city.authority.pem())?;
+        let mut config = Table::new();
+        set(&mut config, "city", city.code);
+        set(&mut config, "listen", address.to_string());
+        set(&mut config, "identity.certificate", "card.crt");
+        set(&mut config, "identity.private_key", "card.key");
+        set(&mut config, "identity.ca_bundle", "ca.crt");
+        set(
+            &mut config,
+            "identity.crl",
+            format!("../crls/{}.der", city.domain),
+        );
+        set(
+            &mut config,
+            "database.url",
+            format!("sqlite://{}", folder.join("card.db").display()),
+        );
+        set(&mut config, "telemetry.log_format", "json");
+        fs::write(folder.join("card.toml"), toml::to_string(&config)?)?;
+        let path = program("banqiao-card")?;
+        let run = |arguments: &[&str]| -> Result<String> {
+            let output = Command::new(&path)
+                .args(arguments)
+                .current_dir(&folder)
+                .output()?;
+            if !output.status.success() {
+                bail!(
+                    "banqiao-card {arguments:?}: {}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+            }
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        let sheet = run(&[
+            "generate",
+            "--city",
+            city.code,
+            "--count",
+            &holders.to_string(),
+        ])?;
+        fs::write(folder.join("cards.csv"), &sheet)?;
+        run(&["import", "--config", "card.toml", "--json", "cards.csv"])?;
+        let arguments = ["serve", "--config", "card.toml"];
+        let process = Process::start(&path, &arguments, &folder, folder.join("card.log"))?;
+        Ok(Self {
+            address,
+            holders: read(&sheet)?,
+            folder,
+            process,
+        })
+    }
+
+    /// Waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// Fails with its output when it does not.
+    pub async fn listens(&self) -> Result<()> {
+        let address = self.address;
+        let listening = wait_until("the card service", PATIENCE, || async move {
+            TcpStream::connect(address).await.is_ok()
+        });
+        listening.await.with_context(|| self.process.output())
+    }
+}
+
+/// The holders of a sheet; its first three columns are card number, social security number and name.
+fn read(sheet: &str) -> Result<Vec<Holder>> {
+    let mut lines = sheet.lines();
+    let head = lines.next().context("an empty sheet")?;
+    if !head.starts_with("card_number,social_security_number,name,") {
+        bail!("the sheet's columns are {head}");
+    }
+    lines
+        .map(|line| {
+            let mut fields = line.split(',').map(str::to_owned);
+            let mut next = || fields.next().context("a short line");
+            Ok(Holder {
+                card_number: next()?,
+                social_security_number: next()?,
+                name: next()?,
+            })
+        })
+        .collect()
+}
