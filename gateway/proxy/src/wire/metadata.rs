@@ -4,7 +4,7 @@ mod value;
 
 use std::sync::LazyLock;
 
-use banqiao_directory::SpiffeId;
+use banqiao_directory::{SpiffeId, is_code};
 use banqiao_proto::{
     exchange::v1::{Metadata, MetadataRule, Reason},
     reasons,
@@ -297,11 +297,8 @@ pub fn check_request(headers: &HeaderMap, hop: Hop) -> Result<Reserved, Metadata
 
 fn purpose(field: &Field<'_>) -> Result<String, MetadataFault> {
     let text = field.ascii(MAX_PURPOSE)?;
-    let sound = text
-        .bytes()
-        .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-    if !sound {
-        return Err(field.invalid("must be a purpose code of a-z, 0-9 and '-'"));
+    if !is_code(text) {
+        return Err(field.invalid("must be a purpose code of a-z, 0-9, '-' and '_'"));
     }
     Ok(text.to_owned())
 }

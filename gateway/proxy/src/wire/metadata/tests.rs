@@ -209,6 +209,8 @@ fn values_are_parsed_strictly() {
         (client, "banqiao-operator", "a%00b"),
         (client, "banqiao-operator", "a\tb"),
         (client, "banqiao-operator", "%E2%80%AEabc"),
+        (client, "banqiao-operator", "a%E2%80%8Bbc"),
+        (client, "banqiao-operator", "%20"),
         (client, "banqiao-operator", "王"),
         (client, "banqiao-operator", " wang"),
         (

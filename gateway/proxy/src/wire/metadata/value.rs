@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_directory::{CityCode, SpiffeId, is_plain_text};
 use http::HeaderValue;
 use uuid::{Uuid, Version};
 
@@ -132,8 +132,7 @@ impl FromStr for ExchangeId {
     }
 }
 
-/// Decodes `%XX` escapes; the result is UTF-8 without control characters and without the characters that reorder
-/// text in display (Unicode TR9 §2).
+/// Decodes `%XX` escapes; the result is UTF-8 that is not blank and hides nothing in display ([`is_plain_text`]).
 pub(super) fn percent_decode(encoded: &str) -> Option<String> {
     let text = if encoded.contains('%') {
         let mut bytes = Vec::with_capacity(encoded.len());
@@ -154,9 +153,5 @@ pub(super) fn percent_decode(encoded: &str) -> Option<String> {
     } else {
         encoded.to_owned()
     };
-    let unfit = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    (!text.contains(unfit)).then_some(text)
+    is_plain_text(&text, usize::MAX).then_some(text)
 }

@@ -390,3 +390,63 @@ impl SubjectScanner {
         self.partial.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::tests::descriptor;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn memory_stays_bounded_whatever_comes(
+            pattern in prop::collection::vec(prop_oneof![
+                any::<u8>(),
+                prop::sample::select(vec![0x0a, 0x12, 0x13, 0x14, 0x5a, 0x62, 0x01, 0x02, 0x80]),
+            ], 1..40),
+            capacity in 1..8_usize,
+        ) {
+            let plan = SubjectPlan::for_message(&descriptor("wire.sample.Tree"));
+            let mut scanner = SubjectScanner::new(&Arc::new(plan), capacity);
+            // Half a megabyte of the pattern, with a number in between so that subjects differ.
+            for round in 0..u32::try_from(500_000 / (pattern.len() + 4)).unwrap() {
+                if round % 1_000 == 0 {
+                    scanner.begin();
+                }
+                for mut piece in [&pattern[..], &round.to_be_bytes()] {
+                    scanner.push(&mut piece);
+                    while !piece.is_empty() {
+                        prop_assert_eq!(scanner.take().len(), capacity);
+                        scanner.push(&mut piece);
+                    }
+                }
+            }
+            let seen: usize = scanner.collected.seen.iter().map(|(_, values)| values.len()).sum();
+            prop_assert!(seen <= 2 * capacity && scanner.collected.fresh.len() <= capacity);
+            prop_assert!(scanner.levels.len() <= MAX_DEPTH + 1);
+            prop_assert!(scanner.partial.capacity() <= 2 * MAX_SUBJECT);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_too() {
+        let mut collected = Collected {
+            capacity: 4,
+            fresh: Vec::new(),
+            seen: Vec::new(),
+        };
+        for round in 0..100 {
+            for value in 0..6 {
+                collected.insert(round % 2, &format!("{round}-{value}"));
+                if collected.fresh.len() == 4 {
+                    collected.fresh.clear();
+                }
+                let seen: usize = collected.seen.iter().map(|(_, values)| values.len()).sum();
+                assert!(seen <= 8, "{seen}");
+            }
+        }
+    }
+}
