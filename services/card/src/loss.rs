@@ -136,7 +136,7 @@ impl Cards {
         };
         match report {
             state::Report::Refused => Err(ReportError::CallerTransition { function, shown }),
-            state::Report::Stands => {
+            state::Report::Stands(now_reported) => {
                 let history = self.store.history(&stored.card.number).await?;
                 let made_so = history
                     .iter()
@@ -147,7 +147,12 @@ impl Cards {
                     until_us: standing.until_us(),
                     seq: Some(made_so.map_or(0, |change| change.seq)),
                 };
-                Ok((Write::default(), answer))
+                let mut write = Write::default();
+                if now_reported != standing {
+                    *standing_mut(&mut stored.card, function) = now_reported;
+                    write.updates.push(stored);
+                }
+                Ok((write, answer))
             }
             state::Report::Changes(changed) => {
                 let mut changes = self.settle(&mut stored, function, now_us);

@@ -1,6 +1,6 @@
 //! The gRPC service: requests in, answers out, errors through one door.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use banqiao_directory::TrustDomain;
 use banqiao_kit::{CallError, Caller, ExchangeId, civil_date, rescue};
@@ -10,6 +10,7 @@ use banqiao_proto::card::v1::{
     card_service_server::CardService,
 };
 use futures_util::{Stream, StreamExt};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -26,21 +27,28 @@ pub const DOMAIN: &str = "banqiao.card";
 /// Lines in one call: with a refused line's text of some 200 bytes their results stay below the method's limit of 64 MiB.
 pub const MAX_IMPORT_LINES: usize = 200_000;
 
+/// Imports at once: each holds its results until its end, some 80 MiB when every line is refused.
+const IMPORTS_AT_ONCE: usize = 2;
+/// When to try again while others import: a call of the longest import takes about this.
+const IMPORT_RETRY: Duration = Duration::from_secs(30);
+
 /// The service of a city.
 #[derive(Clone, Debug)]
 pub struct CardServer {
     cards: Cards,
     watches: Watches,
     home: TrustDomain,
+    imports: Arc<Semaphore>,
 }
 
 impl CardServer {
     /// A service of the city whose trust domain is `home`; only its own systems may import.
-    pub const fn new(cards: Cards, watches: Watches, home: TrustDomain) -> Self {
+    pub fn new(cards: Cards, watches: Watches, home: TrustDomain) -> Self {
         Self {
             cards,
             watches,
             home,
+            imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
         }
     }
 
@@ -59,6 +67,14 @@ impl CardServer {
                 message: "only systems of the issuing city import its cards".into(),
             });
         }
+        let _place = self
+            .imports
+            .try_acquire()
+            .map_err(|_| CallError::CallerExceeds {
+                reason: "TOO_MANY_IMPORTS",
+                message: format!("this service takes {IMPORTS_AT_ONCE} imports at once").into(),
+                retry_after: Some(IMPORT_RETRY),
+            })?;
         let call = Some((caller.client.clone(), caller.exchange));
         let actor = Actor {
             city: self.cards.city(),

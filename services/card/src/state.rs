@@ -274,8 +274,8 @@ pub enum Report {
     /// The table has no such transition.
     Refused,
     /// It is blocked already, at least as strongly. A temporary loss that is in force keeps its end: reports in a row do not
-    /// make it last for ever.
-    Stands,
+    /// make it last for ever. What the issuer recorded and is now reported in the same kind counts as reported.
+    Stands(Standing),
 }
 
 impl Standing {
@@ -351,7 +351,15 @@ impl Standing {
             LossKind::Unspecified => return Report::Refused,
         };
         if blocks.contains(&self.state()) {
-            return Report::Stands;
+            return Report::Stands(match (kind, *self) {
+                (LossKind::Formal, Self::Lost { .. }) => Self::Lost { reported: true },
+                (LossKind::Temporary, Self::TempLost { until_us, .. }) => Self::TempLost {
+                    until_us,
+                    reported: true,
+                },
+                // A formal loss must not become one that stays because somebody reported a temporary one.
+                (_, standing) => standing,
+            });
         }
         match next(self.state(), event) {
             Some(state) => Report::Changes(Self::begin(state, until_us, true)),

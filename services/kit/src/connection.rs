@@ -121,12 +121,12 @@ impl Connections {
                         .metrics
                         .refused_tls(ReasonTable::name(fault.reason()));
                 }
-                tracing::info!(%address, error = %Chain(&error), "a TLS handshake failed");
+                tracing::debug!(%address, error = %Chain(&error), "a TLS handshake failed");
                 None
             }
             Err(_) => {
                 self.0.metrics.limit_hit("handshake_timeout");
-                tracing::info!(%address, "a TLS handshake took too long");
+                tracing::debug!(%address, "a TLS handshake took too long");
                 None
             }
         }

@@ -164,8 +164,19 @@ proptest! {
                                 LossKind::Formal => state == State::Lost,
                                 LossKind::Unspecified => false,
                             };
-                            let expected = if blocked { Report::Stands } else { Report::Refused };
-                            prop_assert_eq!(report, expected);
+                            match report {
+                                Report::Stands(stands) => {
+                                    prop_assert!(blocked);
+                                    prop_assert_eq!(stands.until_us(), standing.until_us());
+                                    let same_kind = (kind == LossKind::Formal) == (state == State::Lost);
+                                    prop_assert_eq!(
+                                        stands.is_reported(),
+                                        same_kind || standing.is_reported()
+                                    );
+                                    standing = stands;
+                                }
+                                other => prop_assert!(!blocked && other == Report::Refused),
+                            }
                         }
                     }
                 }

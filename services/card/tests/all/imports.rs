@@ -178,6 +178,33 @@ pub(crate) async fn an_import_keeps_the_state_machine_and_lifts_no_reported_loss
             expected.into_iter().collect::<Vec<_>>()
         );
     }
+    // What the issuer recorded as lost and is then reported lost is no longer the issuer's to lift by an import.
+    assert_eq!(
+        scene.import(&[with(4, CardState::Lost)]).await,
+        [LineOutcome::Updated]
+    );
+    report(&scene.cards, &loss(&records[4], LossKind::Temporary))
+        .await
+        .unwrap();
+    assert_eq!(
+        scene.import(&[with(4, CardState::Normal)]).await,
+        [LineOutcome::Updated]
+    );
+    assert_eq!(
+        scene.import(&[with(4, CardState::Lost)]).await,
+        [LineOutcome::Updated]
+    );
+    let confirmed = report(&scene.cards, &loss(&records[4], LossKind::Formal))
+        .await
+        .unwrap();
+    let history = scene.history(&records[4]).await;
+    assert_eq!(
+        confirmed.cursor,
+        history.last().unwrap().seq.to_string(),
+        "no state has changed"
+    );
+    let outcomes = scene.import(&[with(4, CardState::Normal)]).await;
+    assert_eq!(codes(&outcomes[0]), [("social_state", "LOSS_STANDS")]);
     // A reported loss that has ended is over, also for an import that comes before the sweep.
     report(&scene.cards, &loss(&records[3], LossKind::Temporary))
         .await

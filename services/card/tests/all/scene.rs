@@ -188,7 +188,7 @@ pub(crate) fn config(folder: &std::path::Path, url: &str) -> CardConfig {
 
 pub(crate) fn config_text(url: &str) -> String {
     format!(
-        "city = \"370200\"\nlisten = \"127.0.0.1:0\"\ndrain = \"5s\"\n\
+        "city = \"370200\"\nlisten = \"127.0.0.1:0\"\ndrain = \"15s\"\n\
          [identity]\ncertificate = \"card.crt\"\nprivate_key = \"card.key\"\nca_bundle = \"ca.crt\"\n\
          crl = \"crl.der\"\nreload = \"100ms\"\n[database]\nurl = \"{url}\"\n\
          [card]\nwatch_poll = \"10ms\"\nsweep = \"100ms\"\n[telemetry]\nlog_filter = \"warn\"\n"
