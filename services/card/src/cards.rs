@@ -24,9 +24,9 @@ pub struct LossTerms {
 }
 
 impl LossTerms {
-    /// That it ends by itself is quoted from 省人社厅 2022-09-28 [Q]; no term of Shandong's was found. Cities elsewhere publish 10 days
-    /// for the social function (and some 15), and their banks 5 days for the financial one [Q, other provinces]; taking the
-    /// former as the default is this project's proposal [D].
+    /// That it ends by itself is quoted from 省人社厅 2022-09-28 (Q); no term of Shandong's was found. Cities elsewhere publish 10 days
+    /// for the social function (and some 15), and their banks 5 days for the financial one (Q, other provinces); taking the
+    /// former as the default is this project's proposal (D).
     pub const DEFAULT: Self = Self {
         social: Duration::from_secs(10 * 24 * 60 * 60),
         financial: Duration::from_secs(5 * 24 * 60 * 60),

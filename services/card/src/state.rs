@@ -370,8 +370,8 @@ impl Standing {
 
 /// State of the electronic card, which follows the social function of the physical card (一一对应、状态联动).
 ///
-/// NORMAL, TEMP_LOST and CANCELLED are quoted from the province's notice [Q]; for the other states this project's proposal is the
-/// cautious one [D]: only a card whose chip is merely locked stays usable by its holder.
+/// NORMAL, TEMP_LOST and CANCELLED are quoted from the province's notice (Q); for the other states this project's proposal is the
+/// cautious one (D): only a card whose chip is merely locked stays usable by its holder.
 pub const fn electronic_state(linked: bool, social: CardState) -> ElectronicCardState {
     if !linked {
         return ElectronicCardState::Unspecified;

@@ -1,7 +1,7 @@
 //! Who calls and why, from the `banqiao-` metadata that the city's gateway sets.
 //!
 //! The gateway authenticated the client and checked its grant; these values are its statement. They are believed only because
-//! the connection is the gateway's own ([`crate::server`] refuses every other).
+//! the connection is the gateway's own (the server refuses every other).
 
 use std::{fmt, sync::LazyLock};
 

@@ -1,7 +1,7 @@
 //! Divisions of the five cities and the two guests, as data.
 //!
-//! Present codes: GB/T 2260 as published by the National Bureau of Statistics (china-division 2.7.0) [Q]. Statistical
-//! zones: the Bureau's codes [Q], names from memory [M]. Former codes and their successors [Q/M], with the year of the change.
+//! Present codes: GB/T 2260 as published by the National Bureau of Statistics (china-division 2.7.0) (Q). Statistical
+//! zones: the Bureau's codes (Q), names from memory (M). Former codes and their successors (Q and M), with the year of the change.
 
 use super::division::{Division, DivisionKind};
 
