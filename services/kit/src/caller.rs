@@ -139,7 +139,7 @@ impl fmt::Debug for Asserted {
     }
 }
 
-/// The context of a call. [`crate::server`] puts it into the extensions of each request to a service.
+/// The context of a call. [`crate::Server`] puts it into the extensions of each request to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The client system, in this city or another.
