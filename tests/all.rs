@@ -15,8 +15,14 @@ mod calls;
 mod card;
 #[path = "all/clients.rs"]
 mod clients;
+#[path = "all/commands.rs"]
+mod commands;
 #[path = "all/crash.rs"]
 mod crash;
+#[path = "all/demo.rs"]
+mod demo;
+#[path = "all/deploy.rs"]
+mod deploy;
 #[path = "all/directory.rs"]
 mod directory;
 #[path = "all/harness.rs"]

@@ -151,7 +151,7 @@ async fn foreign_echo() -> (Network, Process) {
     })
     .await
     .unwrap_or_else(|error| panic!("{error}: {}", service.output()));
-    yantai.admin().register(ECHO_SET, &[]).await.unwrap();
+    yantai.register_set(ECHO_SET).await.unwrap();
     yantai
         .grant(grant(&qingdao.id(SYSTEM), ECHO))
         .await

@@ -1,6 +1,6 @@
 //! The admin listener of a gateway, as administrators, operators and auditors use it.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use banqiao_directory::Clock;
@@ -114,16 +114,17 @@ impl Admin {
         Ok(())
     }
 
-    /// Registers every service of a descriptor set at these addresses, as the administrator.
+    /// Registers every service of a descriptor set, served at an address by an identity, as the administrator.
     ///
     /// # Errors
     ///
     /// Fails when the gateway refuses it.
-    pub async fn register(&self, set: &[u8], endpoints: &[String]) -> Result<()> {
+    pub async fn register(&self, set: &[u8], endpoint: SocketAddr, identity: &str) -> Result<()> {
         let request = RegisterDescriptorSetRequest {
             descriptor_set: set.to_vec(),
-            endpoints: endpoints.to_vec(),
-            ..Default::default()
+            services: Vec::new(),
+            endpoints: vec![endpoint.to_string()],
+            identity: identity.to_owned(),
         };
         self.operation(Role::Administrator)
             .register_descriptor_set(request)

@@ -323,7 +323,7 @@ impl City {
             let short = domain.split('.').next().unwrap_or(domain);
             let folder = network.join(format!("{short}-{replica}"));
             fs::create_dir(&folder)?;
-            let gateway = Gateway::lay_out(folder, code, domain, service_address)?;
+            let gateway = Gateway::lay_out(folder, code)?;
             let profile = Profile::system(&format!("spiffe://{domain}/gateway"), host());
             authority
                 .issue(&profile)?
@@ -433,8 +433,19 @@ impl City {
     ///
     /// Fails when the gateway refuses them.
     pub async fn register(&self) -> Result<()> {
-        self.admin().register(ECHO_SET, &[]).await?;
-        self.admin().register(RULED_SET, &[]).await
+        self.register_set(ECHO_SET).await?;
+        self.register_set(RULED_SET).await
+    }
+
+    /// Registers a descriptor set at the first gateway, served where [`City::serve`] listens.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the gateway refuses it.
+    pub async fn register_set(&self, set: &[u8]) -> Result<()> {
+        self.admin()
+            .register(set, self.service_address, &self.id("example/echo"))
+            .await
     }
 
     /// Adds a grant at the first gateway.
@@ -466,7 +477,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    fn lay_out(folder: PathBuf, code: &str, domain: &str, service: SocketAddr) -> Result<Self> {
+    fn lay_out(folder: PathBuf, code: &str) -> Result<Self> {
         let (client, inter_city, ops) = (free_address()?, free_address()?, free_address()?);
         let replica = folder
             .file_name()
@@ -496,18 +507,6 @@ impl Gateway {
         }
         set(&mut config, "ledger.url", "sqlite://gateway.db");
         set(&mut config, "ledger.keys", "keys");
-        let services = [ECHO, RULED].map(|name| {
-            let mut carried = Table::new();
-            set(&mut carried, "name", name);
-            set(&mut carried, "endpoints", vec![service.to_string()]);
-            set(
-                &mut carried,
-                "identity",
-                format!("spiffe://{domain}/example/echo"),
-            );
-            Value::Table(carried)
-        });
-        set(&mut config, "services", services.to_vec());
         let admin = Admin::new(folder.join("admin"));
         Ok(Self {
             folder,
