@@ -184,97 +184,67 @@ mod tests {
         "password=hunter2 number 370202199001010007".into()
     }
 
-    #[test]
-    fn each_error_has_its_code_reason_and_domain() {
+    fn caller_faults() -> [CallError; 6] {
+        let (reason, message) = ("CARD_CANCELLED", Cow::from("the card is cancelled"));
+        let (name, rule) = ("banqiao-to".to_owned(), "x");
+        let metadata = MetadataFault {
+            name,
+            rule,
+            reason: Reason::MetadataReserved,
+        };
         let violation = Violation {
             field: "key.social_security_number".into(),
             rule: &RULE,
         };
-        let (reason, message) = ("CARD_CANCELLED", Cow::from("the card is cancelled"));
-        let metadata = MetadataFault {
-            name: "banqiao-to".into(),
-            rule: "x",
-            reason: Reason::MetadataReserved,
-        };
-        for (error, code, expected, domain) in [
-            (
-                CallError::CallerConflict {
-                    reason,
-                    message: message.clone(),
-                },
-                Code::FailedPrecondition,
+        [
+            CallError::CallerConflict {
                 reason,
-                "banqiao.card",
-            ),
-            (
-                CallError::CallerForbidden {
-                    reason,
-                    message: message.clone(),
-                },
-                Code::PermissionDenied,
+                message: message.clone(),
+            },
+            CallError::CallerForbidden {
                 reason,
-                "banqiao.card",
-            ),
-            (
-                CallError::CallerExceeds {
-                    reason,
-                    message,
-                    retry_after: None,
-                },
-                Code::ResourceExhausted,
+                message: message.clone(),
+            },
+            CallError::CallerExceeds {
                 reason,
-                "banqiao.card",
-            ),
-            (
-                CallError::CallerInvalid(vec![violation]),
-                Code::InvalidArgument,
-                "FIELD_INVALID",
-                "banqiao.card",
-            ),
-            (
-                CallError::CallerMetadata(metadata),
-                Code::InvalidArgument,
-                "METADATA_RESERVED",
-                "banqiao",
-            ),
-            (
-                CallError::CallerNotGateway,
-                Code::PermissionDenied,
-                "IDENTITY_NOT_ALLOWED",
-                "banqiao",
-            ),
-            (
-                CallError::Internal(secret()),
-                Code::Internal,
-                "INTERNAL",
-                "banqiao.card",
-            ),
-            (
-                CallError::Stopping,
-                Code::Unavailable,
-                "DRAINING",
-                "banqiao",
-            ),
-            (
-                CallError::StoreUnavailable(secret()),
-                Code::Unavailable,
-                "STORE_UNAVAILABLE",
-                "banqiao.card",
-            ),
-        ] {
-            let status = rescue(error, "banqiao.card", None);
-            let info = status.get_details_error_info().unwrap();
-            assert_eq!(
-                (status.code(), &*info.reason, &*info.domain),
-                (code, expected, domain)
-            );
-            assert!(
-                !status.message().contains("hunter2"),
-                "{}",
-                status.message()
-            );
-            assert!(!status.message().is_empty());
-        }
+                message,
+                retry_after: None,
+            },
+            CallError::CallerInvalid(vec![violation]),
+            CallError::CallerMetadata(metadata),
+            CallError::CallerNotGateway,
+        ]
+    }
+
+    fn told(error: CallError) -> (Code, String, String) {
+        let status = rescue(error, "banqiao.card", None);
+        assert!(!status.message().is_empty() && !status.message().contains("hunter2"));
+        let info = status.get_details_error_info().unwrap();
+        (status.code(), info.reason, info.domain)
+    }
+
+    #[test]
+    fn each_error_has_its_code_reason_and_domain() {
+        let (service, network) = ("banqiao.card", "banqiao");
+        let own = [
+            CallError::Internal(secret()),
+            CallError::Stopping,
+            CallError::StoreUnavailable(secret()),
+        ];
+        let told: Vec<_> = caller_faults().into_iter().chain(own).map(told).collect();
+        let expected = [
+            (Code::FailedPrecondition, "CARD_CANCELLED", service),
+            (Code::PermissionDenied, "CARD_CANCELLED", service),
+            (Code::ResourceExhausted, "CARD_CANCELLED", service),
+            (Code::InvalidArgument, "FIELD_INVALID", service),
+            (Code::InvalidArgument, "METADATA_RESERVED", network),
+            (Code::PermissionDenied, "IDENTITY_NOT_ALLOWED", network),
+            (Code::Internal, "INTERNAL", service),
+            (Code::Unavailable, "DRAINING", network),
+            (Code::Unavailable, "STORE_UNAVAILABLE", service),
+        ];
+        let expected = expected.map(|(code, reason, domain)| (code, reason.into(), domain.into()));
+        assert_eq!(told, expected);
     }
 
     #[test]

@@ -16,6 +16,13 @@ fn codes(outcome: &LineOutcome) -> Vec<(&str, &'static str)> {
         .collect()
 }
 
+fn in_state(record: &CardRecord, state: CardState) -> CardRecord {
+    CardRecord {
+        social_state: state.into(),
+        ..record.clone()
+    }
+}
+
 pub(crate) async fn a_file_is_taken_once_and_changes_are_taken_over(scene: Scene) {
     let records = scene.holders(1_200).await;
     let head = scene.cards.store().poll_head().await.unwrap();
@@ -115,13 +122,9 @@ pub(crate) async fn each_faulty_line_names_field_and_rule_and_the_others_go_thro
     assert!(result.rule.contains("GB/T 39046-2020") && result.rule.contains("; expires_on: "));
 }
 
-pub(crate) async fn an_import_keeps_the_state_machine_and_lifts_no_reported_loss(scene: Scene) {
+pub(crate) async fn an_import_keeps_the_state_machine(scene: Scene) {
     let records = scene.holders(6).await;
-    let with = |index: usize, state: CardState| {
-        let mut record = records[index].clone();
-        record.social_state = state.into();
-        record
-    };
+    let with = |index: usize, state| in_state(&records[index], state);
     // The issuer's own states come and go along the table.
     for (state, outcome) in [
         (CardState::Lost, LineOutcome::Updated),
@@ -139,7 +142,11 @@ pub(crate) async fn an_import_keeps_the_state_machine_and_lifts_no_reported_loss
     }
     let outcomes = scene.import(&[with(0, CardState::Normal)]).await;
     assert_eq!(codes(&outcomes[0]), [("social_state", "TRANSITION")]);
+}
 
+pub(crate) async fn an_import_lifts_no_reported_loss(scene: Scene) {
+    let records = scene.holders(6).await;
+    let with = |index: usize, state| in_state(&records[index], state);
     report(&scene.cards, &loss(&records[1], LossKind::Formal))
         .await
         .unwrap();
@@ -178,6 +185,11 @@ pub(crate) async fn an_import_keeps_the_state_machine_and_lifts_no_reported_loss
             expected.into_iter().collect::<Vec<_>>()
         );
     }
+}
+
+pub(crate) async fn a_reported_loss_ends_and_a_recorded_one_may_be_reported(scene: Scene) {
+    let records = scene.holders(6).await;
+    let with = |index: usize, state| in_state(&records[index], state);
     // What the issuer recorded as lost and is then reported lost is no longer the issuer's to lift by an import.
     assert_eq!(
         scene.import(&[with(4, CardState::Lost)]).await,

@@ -48,7 +48,9 @@ macro_rules! suite {
 suite! {
     imports::a_file_is_taken_once_and_changes_are_taken_over,
     imports::each_faulty_line_names_field_and_rule_and_the_others_go_through,
-    imports::an_import_keeps_the_state_machine_and_lifts_no_reported_loss,
+    imports::an_import_keeps_the_state_machine,
+    imports::an_import_lifts_no_reported_loss,
+    imports::a_reported_loss_ends_and_a_recorded_one_may_be_reported,
     imports::imports_at_once_agree,
     losses::a_temporary_loss_ends_by_itself,
     losses::a_formal_loss_stays_and_the_functions_are_separate,

@@ -219,7 +219,7 @@ async fn only_the_gateway_of_the_city_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_are_told_with_reason_field_and_rule() {
+async fn a_context_that_is_missing_or_reserved_is_refused() {
     let scene = Scene::start().await;
     let mut client = scene.gateway();
     let bare = client
@@ -240,7 +240,14 @@ async fn faults_are_told_with_reason_field_and_rule() {
         reason(&reserved),
         told(Code::InvalidArgument, "METADATA_RESERVED", "banqiao")
     );
+    drop(client);
+    scene.stopped().await;
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_are_told_with_reason_field_and_rule() {
+    let scene = Scene::start().await;
+    let mut client = scene.gateway();
     let mut wrong = verify_request(&lines(1)[0].card.clone().unwrap());
     wrong.key.as_mut().unwrap().social_security_number = "370202199001010008".into();
     wrong.service_code = 99;
