@@ -22,6 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut messages = Compiler::new(INCLUDES)?;
     messages.open_files(["example/echo/v1/echo.proto", "example/echo/v1/ruled.proto"])?;
-    tonic_prost_build::configure().compile_fds(messages.file_descriptor_set())?;
+    // Messages alone: the tests call and serve these methods frame by frame.
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .compile_fds(messages.file_descriptor_set())?;
     Ok(())
 }

@@ -63,9 +63,15 @@ enum Seen {
     /// A TLS alert.
     Alert(String),
     /// An answer to the client (or to a gateway that is none).
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Nobody was left to see anything; the exchange.
     Entered(Uuid),
+}
+
+impl From<Answer> for Seen {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(Box::new(answer))
+    }
 }
 
 /// Qingdao calls, Yantai provides.

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use super::{At, ECHO, Row, Scene, Seen, prove, until_refused};
 
 async fn ask(scene: &Scene, head: Head) -> Seen {
-    Seen::Answer(
+    Seen::from(
         scene
             .caller
             .unary(&head, &EchoRequest::default())
@@ -140,7 +140,7 @@ pub(super) const OUTAGES: &[Row] = &[
                 let head = Scene::head(ECHO);
                 let answer = until_refused(scene, &head, Reason::ServiceUnreachable).await;
                 scene.service = Some(scene.provider().serve().await.unwrap());
-                Seen::Answer(answer)
+                Seen::from(answer)
             })
         },
     },
@@ -158,7 +158,7 @@ pub(super) const OUTAGES: &[Row] = &[
                     .restart()
                     .await
                     .unwrap();
-                Seen::Answer(answer)
+                Seen::from(answer)
             })
         },
     },

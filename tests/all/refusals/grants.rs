@@ -54,9 +54,7 @@ pub(super) const ROWS: &[Row] = &[
         at: At::Provider,
         how: "a client without a grant",
         provoke: |scene| {
-            Box::pin(async {
-                Seen::Answer(ask_as(scene, "hrss/stranger", Scene::head(ECHO)).await)
-            })
+            Box::pin(async { Seen::from(ask_as(scene, "hrss/stranger", Scene::head(ECHO)).await) })
         },
     },
     Row {
@@ -66,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
         provoke: |scene| {
             Box::pin(async {
                 let head = Scene::head("/example.nowhere.v1.NoService/Nothing");
-                Seen::Answer(ask_as(scene, "hrss/stranger", head).await)
+                Seen::from(ask_as(scene, "hrss/stranger", head).await)
             })
         },
     },
@@ -78,7 +76,7 @@ pub(super) const ROWS: &[Row] = &[
             Box::pin(async {
                 let head = Scene::head("/example.echo.v1.EchoService/Nothing");
                 let request = EchoRequest::default();
-                Seen::Answer(scene.caller.unary(&head, &request).await.unwrap())
+                Seen::from(scene.caller.unary(&head, &request).await.unwrap())
             })
         },
     },
@@ -90,7 +88,7 @@ pub(super) const ROWS: &[Row] = &[
             Box::pin(async {
                 let head = Scene::head(ECHO).set("banqiao-purpose", "card-service");
                 let request = EchoRequest::default();
-                Seen::Answer(scene.caller.unary(&head, &request).await.unwrap())
+                Seen::from(scene.caller.unary(&head, &request).await.unwrap())
             })
         },
     },
@@ -102,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
             Box::pin(async {
                 let head = Scene::head("/example.echo.v1.RuledService/Treat");
                 let request = EchoRequest::default();
-                Seen::Answer(scene.caller.unary(&head, &request).await.unwrap())
+                Seen::from(scene.caller.unary(&head, &request).await.unwrap())
             })
         },
     },
@@ -115,7 +113,7 @@ pub(super) const ROWS: &[Row] = &[
                 let mut later = grant(&scene.consumer().id("hrss/early"), ECHO_SERVICE);
                 later.not_before.as_mut().unwrap().seconds = Clock::system().now_s() + 3_600;
                 scene.provider().grant(later).await.unwrap();
-                Seen::Answer(ask_as(scene, "hrss/early", Scene::head(ECHO)).await)
+                Seen::from(ask_as(scene, "hrss/early", Scene::head(ECHO)).await)
             })
         },
     },
@@ -140,7 +138,7 @@ pub(super) const ROWS: &[Row] = &[
                 scene.provider().grant(limited).await.unwrap();
                 let first = ask_as(scene, "hrss/hasty", Scene::head(ECHO)).await;
                 assert_eq!(first.code(), Some(0), "{:?}", first.grpc());
-                Seen::Answer(ask_as(scene, "hrss/hasty", Scene::head(ECHO)).await)
+                Seen::from(ask_as(scene, "hrss/hasty", Scene::head(ECHO)).await)
             })
         },
     },
@@ -155,7 +153,7 @@ pub(super) const ROWS: &[Row] = &[
                 let caller = scene.consumer().caller("hrss/watcher").await.unwrap();
                 let call = watch(&caller).await;
                 let revoke = async { scene.provider().admin().revoke(&given.id).await.unwrap() };
-                Seen::Answer(cut_off(call, revoke).await)
+                Seen::from(cut_off(call, revoke).await)
             })
         },
     },
@@ -179,7 +177,7 @@ pub(super) const ROWS: &[Row] = &[
                     consumer.publish_crl(86_400).unwrap();
                     consumer.admin().reload().await.unwrap();
                 };
-                Seen::Answer(cut_off(call, revoke).await)
+                Seen::from(cut_off(call, revoke).await)
             })
         },
     },
@@ -212,7 +210,7 @@ pub(super) const ROWS: &[Row] = &[
                 let request = DiscloseRequest {
                     citizen: "370602198506150002".to_owned(),
                 };
-                Seen::Answer(caller.unary(&head, &request).await.unwrap())
+                Seen::from(caller.unary(&head, &request).await.unwrap())
             })
         },
     },
@@ -239,7 +237,7 @@ pub(super) const ROWS: &[Row] = &[
                 let request = DiscloseRequest {
                     citizen: "370602198506150002".to_owned(),
                 };
-                Seen::Answer(caller.unary(&head, &request).await.unwrap())
+                Seen::from(caller.unary(&head, &request).await.unwrap())
             })
         },
     },

@@ -16,7 +16,7 @@ use super::{At, ECHO, Row, Scene, Seen, prove};
 const SMALL: &str = "/example.echo.v1.RuledService/Small";
 
 async fn ask(scene: &Scene, head: Head) -> Seen {
-    Seen::Answer(
+    Seen::from(
         scene
             .caller
             .unary(&head, &EchoRequest::default())
@@ -28,7 +28,7 @@ async fn ask(scene: &Scene, head: Head) -> Seen {
 /// As a gateway of the consumer's city that is not honest.
 async fn state(scene: &Scene, head: Head) -> Seen {
     let link = scene.consumer().as_gateway(scene.provider()).await.unwrap();
-    Seen::Answer(link.unary(&head, &EchoRequest::default()).await.unwrap())
+    Seen::from(link.unary(&head, &EchoRequest::default()).await.unwrap())
 }
 
 pub(super) const ROWS: &[Row] = &[
@@ -48,7 +48,7 @@ pub(super) const ROWS: &[Row] = &[
                     .await
                     .unwrap();
                 let head = Scene::head(ECHO);
-                Seen::Answer(caller.unary(&head, &EchoRequest::default()).await.unwrap())
+                Seen::from(caller.unary(&head, &EchoRequest::default()).await.unwrap())
             })
         },
     },
@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
             Box::pin(async {
                 let caller = scene.consumer().caller("gateway").await.unwrap();
                 let head = Scene::head(ECHO);
-                Seen::Answer(caller.unary(&head, &EchoRequest::default()).await.unwrap())
+                Seen::from(caller.unary(&head, &EchoRequest::default()).await.unwrap())
             })
         },
     },
@@ -79,7 +79,7 @@ pub(super) const ROWS: &[Row] = &[
                 let address = scene.provider().gateway().inter_city;
                 let caller = Caller::connect(address, tls).await.unwrap();
                 let head = scene.stated(ECHO);
-                Seen::Answer(caller.unary(&head, &EchoRequest::default()).await.unwrap())
+                Seen::from(caller.unary(&head, &EchoRequest::default()).await.unwrap())
             })
         },
     },
@@ -223,7 +223,7 @@ pub(super) const ROWS: &[Row] = &[
                 let request = SmallRequest {
                     payload: vec![1; 2_000],
                 };
-                Seen::Answer(
+                Seen::from(
                     scene
                         .caller
                         .unary(&Scene::head(SMALL), &request)
@@ -259,7 +259,7 @@ pub(super) const ROWS: &[Row] = &[
             Box::pin(async {
                 let message = Message::of(&EchoRequest::default());
                 let twice = [message.clone(), message];
-                Seen::Answer(
+                Seen::from(
                     scene
                         .caller
                         .exchange(&Scene::head(ECHO), &twice)
@@ -275,7 +275,7 @@ pub(super) const ROWS: &[Row] = &[
         how: "no message in a unary call",
         provoke: |scene| {
             Box::pin(async {
-                Seen::Answer(
+                Seen::from(
                     scene
                         .caller
                         .exchange(&Scene::head(ECHO), &[])
@@ -296,7 +296,7 @@ pub(super) const ROWS: &[Row] = &[
                 banqiao_tests::wire::send(&mut call.request, cut, true)
                     .await
                     .unwrap();
-                Seen::Answer(call.answer().await)
+                Seen::from(call.answer().await)
             })
         },
     },
@@ -342,7 +342,7 @@ pub(super) const ROWS: &[Row] = &[
                 let link = scene.consumer().as_gateway(scene.provider()).await.unwrap();
                 let first = link.unary(&head, &EchoRequest::default()).await.unwrap();
                 assert_eq!(first.code(), Some(0), "{:?}", first.grpc());
-                Seen::Answer(link.unary(&head, &EchoRequest::default()).await.unwrap())
+                Seen::from(link.unary(&head, &EchoRequest::default()).await.unwrap())
             })
         },
     },

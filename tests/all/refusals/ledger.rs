@@ -65,7 +65,7 @@ pub(super) const SQLITE: &[Row] = &[Row {
             let answer = until_refused(scene, &Scene::head(ECHO), Reason::LedgerUnavailable).await;
             sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
             carried(scene).await;
-            Seen::Answer(answer)
+            Seen::from(answer)
         })
     },
 }];
@@ -123,7 +123,7 @@ pub(super) const POSTGRES: &[Row] = &[
                 let answer = until_refused(scene, &Scene::head(ECHO), Reason::GrantsStale).await;
                 sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
                 carried(scene).await;
-                Seen::Answer(answer)
+                Seen::from(answer)
             })
         },
     },
@@ -147,7 +147,7 @@ pub(super) const POSTGRES: &[Row] = &[
                 let trailers = messages.trailers().await.unwrap();
                 carried(scene).await;
                 let messages = vec![first];
-                Seen::Answer(Answer {
+                Seen::from(Answer {
                     http_status: 200,
                     headers,
                     messages,

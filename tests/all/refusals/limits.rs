@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
                 })
                 .await
                 .unwrap();
-                Seen::Answer(answer.unwrap())
+                Seen::from(answer.unwrap())
             })
         },
     },
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
                 call.send(&Message::of(&ChatRequest::default()))
                     .await
                     .unwrap();
-                Seen::Answer(call.answer().await)
+                Seen::from(call.answer().await)
             })
         },
     },
@@ -88,7 +88,7 @@ pub(super) const DIRECTORY: &[Row] = &[Row {
     provoke: |scene| {
         Box::pin(async {
             let answer = until_refused(scene, &Scene::head(ECHO), Reason::DirectoryExpired).await;
-            Seen::Answer(answer)
+            Seen::from(answer)
         })
     },
 }];
@@ -113,7 +113,7 @@ pub(super) const PRESSURE: &[Row] = &[Row {
     provoke: |scene| {
         Box::pin(async {
             let answer = until_refused(scene, &Scene::head(ECHO), Reason::Overloaded).await;
-            Seen::Answer(answer)
+            Seen::from(answer)
         })
     },
 }];
@@ -169,7 +169,7 @@ pub(super) const DRAIN: &[Row] = &[Row {
             .await
             .unwrap();
             gateway.restart().await.unwrap();
-            Seen::Answer(Answer {
+            Seen::from(Answer {
                 http_status: 200,
                 headers,
                 messages: vec![first],
