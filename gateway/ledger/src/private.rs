@@ -254,7 +254,7 @@ mod tests {
             at(&keys, &UID, &committed, &sealed.ciphertext[..11]),
             Err(PrivateError::Decryption)
         );
-        let mut changed = sealed.ciphertext.clone();
+        let mut changed = sealed.ciphertext;
         changed[20] ^= 1;
         assert_eq!(
             at(&keys, &UID, &committed, &changed),

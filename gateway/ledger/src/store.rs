@@ -24,7 +24,7 @@ mod fault;
 mod postgres;
 mod sqlite;
 
-pub(crate) use fault::Fault;
+pub(crate) use fault::{CommitFault, Fault};
 pub(crate) use sqlite::Ownership;
 
 /// The one ledger of a database, until a city shards by agency.
@@ -254,8 +254,8 @@ impl Writer {
         each!(self, store => store.write(boot, plan).await)
     }
 
-    /// Commits. After an error the outcome is not known, unless the fault is transient.
-    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+    /// Commits.
+    pub(crate) async fn commit(&mut self) -> Result<(), CommitFault> {
         each!(self, store => store.commit().await)
     }
 
@@ -392,6 +392,11 @@ impl Reads {
     /// The entries from an index until another, by index.
     pub(crate) async fn range(&self, from: u64, until: u64) -> Result<Vec<Stored>, StoreError> {
         each!(self, store => store.range(from, until).await)
+    }
+
+    /// The entries at some indices, at most 64, by index.
+    pub(crate) async fn at(&self, indices: &[u64]) -> Result<Vec<Stored>, StoreError> {
+        each!(self, store => store.at(indices).await)
     }
 
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {

@@ -10,7 +10,7 @@ use crate::{
     ledger::FailureKind,
     plan::{Head, Plan, Wanted, plan},
     queue::{Item, Outcome},
-    store::{Fault, StoreError, Writer},
+    store::{CommitFault, Fault, StoreError, Writer},
 };
 
 /// How long a batch is tried again after transient failures.
@@ -175,8 +175,8 @@ async fn attempt(
         }
         Ok(plan) => match writer.commit().await {
             Ok(()) => Ok(learn(session, plan)),
-            Err(fault @ Fault::Transient(_)) => undo(writer, Failure::Known(fault)).await,
-            Err(fault) => {
+            Err(CommitFault::Refused(fault)) => undo(writer, Failure::Known(fault)).await,
+            Err(CommitFault::Unknown(fault)) => {
                 let uid = plan.entries.first().map_or([0; 16], |row| row.prepared.uid);
                 let accepted = u64::try_from(plan.entries.len()).unwrap_or(u64::MAX);
                 Err(Failure::Unknown {

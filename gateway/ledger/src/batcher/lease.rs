@@ -10,7 +10,7 @@ use crate::{
     append::{Append, Effect},
     entry::{self, Decoded},
     queue::{Item, Patience},
-    store::{Expired, Fault, Orphan},
+    store::{CommitFault, Expired, Fault, Orphan},
 };
 
 /// Calls closed in one commit.
@@ -72,7 +72,7 @@ impl Batcher {
         };
         writer.begin(self.session.boot).await?;
         match writer.fence(lease.boot).await {
-            Ok(true) => writer.commit().await?,
+            Ok(true) => writer.commit().await.map_err(CommitFault::into_fault)?,
             Ok(false) => {
                 writer.rollback().await?;
                 return Ok(0);

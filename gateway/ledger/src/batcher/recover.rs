@@ -51,6 +51,7 @@ impl Batcher {
         writer.rollback().await?;
         verified?;
         let resolved = resolved?;
+        self.check_month_key(&mut writer).await?;
         if let Some(unresolved) = self.unresolved.take() {
             self.settle(unresolved, resolved.is_some());
         }

@@ -18,6 +18,8 @@ use crate::{
 
 /// A prefix with more values than this is not looked up by its values; the entries themselves decide.
 const MAX_PREFIX_VALUES: usize = 64;
+/// Entries that are found by their tokens and read at once.
+const TOGETHER: usize = 64;
 
 /// Entries that match, in order.
 pub(super) async fn search(
@@ -96,19 +98,21 @@ impl Search<'_> {
         });
         let mut entries = Intersection(unions.collect());
         let (reads, order) = (&self.core.reads, self.page.order);
-        let mut target = start(range, order);
-        while let Some(index) = entries.seek(reads, order, target).await? {
-            if !range.contains(&index) {
-                break;
+        let mut target = Some(start(range, order));
+        loop {
+            let mut indices = Vec::with_capacity(TOGETHER);
+            while indices.len() < TOGETHER
+                && let Some(from) = target
+                && let Some(index) = entries.seek(reads, order, from).await?
+                && range.contains(&index)
+            {
+                indices.push(index);
+                target = order.step(index);
             }
-            let entry = reads.range(index, index + 1).await?;
-            if self.take(entry)? {
-                break;
+            if indices.is_empty() || self.take(reads.at(&indices).await?)? {
+                return Ok(());
             }
-            let Some(next) = order.step(index) else { break };
-            target = next;
         }
-        Ok(())
     }
 
     async fn by_blocks(&mut self, range: &Range<u64>) -> Result<(), StoreError> {

@@ -15,6 +15,52 @@ pub(crate) enum Fault {
     Transient(StoreError),
 }
 
+/// Why a COMMIT failed.
+#[derive(Debug)]
+pub(crate) enum CommitFault {
+    /// Nothing was committed.
+    Refused(Fault),
+    /// It may have been committed.
+    Unknown(Fault),
+}
+
+impl CommitFault {
+    /// The fault, whatever became of the transaction.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Refused(fault) | Self::Unknown(fault) => fault,
+        }
+    }
+
+    /// Classifies an error that PostgreSQL answered a COMMIT with, or the lack of an answer.
+    pub(super) fn postgres(fault: Fault) -> Self {
+        match fault {
+            Fault::Rejected(_) | Fault::Transient(_) => Self::Refused(fault),
+            Fault::Connection(_) | Fault::Storage(_) => Self::Unknown(fault),
+        }
+    }
+
+    /// Classifies an error that SQLite answered a COMMIT with.
+    pub(super) fn sqlite(error: sqlx::Error) -> Self {
+        // READONLY and FULL: the frame that commits was not written. After a failed sync (IOERR) it may have been.
+        let unwritten = primary_code(&error).is_some_and(|code| matches!(code, 8 | 13));
+        match Fault::sqlite(error) {
+            fault @ Fault::Storage(_) if unwritten => Self::Refused(fault),
+            fault @ (Fault::Rejected(_) | Fault::Transient(_)) => Self::Refused(fault),
+            fault => Self::Unknown(fault),
+        }
+    }
+}
+
+/// The primary result code of SQLite.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let sqlx::Error::Database(database) = error else {
+        return None;
+    };
+    let extended: u32 = database.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}
+
 impl Fault {
     /// The error, without its class.
     pub(crate) fn into_error(self) -> StoreError {
@@ -74,17 +120,14 @@ impl Fault {
     /// Classifies an error of SQLite by its primary result code (sqlite.org/rescode.html).
     pub(crate) fn sqlite(error: sqlx::Error) -> Self {
         let class: fn(StoreError) -> Self = match &error {
-            sqlx::Error::Database(database) => {
-                let code: Option<u32> = database.code().and_then(|code| code.parse().ok());
-                match code.map(|code| code & 0xff) {
-                    // BUSY, LOCKED.
-                    Some(5 | 6) => Self::Transient,
-                    // TOOBIG, CONSTRAINT, MISMATCH, RANGE.
-                    Some(18 | 19 | 20 | 25) => Self::Rejected,
-                    // READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB, and what nobody foresaw.
-                    _ => Self::Storage,
-                }
-            }
+            sqlx::Error::Database(_) => match primary_code(&error) {
+                // BUSY, LOCKED.
+                Some(5 | 6) => Self::Transient,
+                // TOOBIG, CONSTRAINT, MISMATCH, RANGE.
+                Some(18 | 19 | 20 | 25) => Self::Rejected,
+                // READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB, and what nobody foresaw.
+                _ => Self::Storage,
+            },
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Self::Connection
             }

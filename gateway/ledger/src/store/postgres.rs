@@ -10,8 +10,8 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    CONNECT_TIMEOUT, Edge, Expired, Fault, LEDGER, Orphan, StoreError, WriterSettings, number,
-    stored,
+    CONNECT_TIMEOUT, CommitFault, Edge, Expired, Fault, LEDGER, Orphan, StoreError, WriterSettings,
+    number, stored,
 };
 use crate::{
     digest::Frontier,
@@ -170,9 +170,9 @@ impl Writer {
         write::rows(&mut self.connection, boot, plan).await
     }
 
-    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
-        within(COMMIT_TIMEOUT, self.connection.execute("COMMIT")).await?;
-        Ok(())
+    pub(crate) async fn commit(&mut self) -> Result<(), CommitFault> {
+        let commit = within(COMMIT_TIMEOUT, self.connection.execute("COMMIT"));
+        commit.await.map(|_| ()).map_err(CommitFault::postgres)
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {

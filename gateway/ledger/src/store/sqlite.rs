@@ -9,7 +9,9 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{CONNECT_TIMEOUT, Edge, Expired, Fault, LEDGER, Orphan, StoreError, number, stored};
+use super::{
+    CONNECT_TIMEOUT, CommitFault, Edge, Expired, Fault, LEDGER, Orphan, StoreError, number, stored,
+};
 use crate::{
     digest::Frontier,
     keyring::Month,
@@ -99,11 +101,11 @@ impl Writer {
         write::rows(&mut self.connection, boot, plan).await
     }
 
-    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+    pub(crate) async fn commit(&mut self) -> Result<(), CommitFault> {
         self.connection
             .execute(query("COMMIT"))
             .await
-            .map_err(Fault::sqlite)?;
+            .map_err(CommitFault::sqlite)?;
         self.begun = false;
         Ok(())
     }

@@ -114,6 +114,20 @@ impl Reads {
         .and_then(entries)
     }
 
+    pub(crate) async fn at(&self, indices: &[u64]) -> Result<Vec<Stored>, StoreError> {
+        let indices: Vec<i64> = indices
+            .iter()
+            .map(|it| stored(*it))
+            .collect::<Result<_, _>>()?;
+        query_as("SELECT idx, bytes FROM entry WHERE ledger = $1 AND idx = ANY($2) ORDER BY idx")
+            .bind(LEDGER)
+            .bind(indices)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(StoreError::Database)
+            .and_then(entries)
+    }
+
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
         let row: Option<(i32, Vec<u8>)> =
             query_as("SELECT month, ciphertext FROM private WHERE ledger = $1 AND idx = $2")

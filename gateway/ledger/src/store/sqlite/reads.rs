@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -113,6 +114,31 @@ impl Reads {
         .await
         .map_err(StoreError::Database)
         .and_then(entries)
+    }
+
+    pub(crate) async fn at(&self, indices: &[u64]) -> Result<Vec<Stored>, StoreError> {
+        /// Parameters that are left unbound are NULL, and no index is NULL.
+        static AT: LazyLock<String> = LazyLock::new(|| {
+            let wanted = vec!["?"; 64].join(",");
+            format!(
+                "SELECT idx, bytes FROM entry WHERE ledger = 1 AND idx IN ({wanted}) ORDER BY idx"
+            )
+        });
+        let text: &'static str = &AT;
+        let mut found = Vec::with_capacity(indices.len());
+        for indices in indices.chunks(64) {
+            let mut entries = query_as(text);
+            for index in indices {
+                entries = entries.bind(stored(*index)?);
+            }
+            found.extend(
+                entries
+                    .fetch_all(&self.pool())
+                    .await
+                    .map_err(StoreError::Database)?,
+            );
+        }
+        entries(found)
     }
 
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {

@@ -1,0 +1,19 @@
+//! One suite for both stores, with a real PostgreSQL.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
+mod append;
+mod bed;
+mod calls;
+mod faults;
+mod keys;
+mod postgres;
+mod postgres_faults;
+mod records;
+mod search;
+mod sqlite_faults;
