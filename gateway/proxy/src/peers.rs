@@ -41,7 +41,12 @@ pub(crate) struct Peers(Mutex<HashMap<CityCode, Arc<AsyncMutex<Option<Instant>>>
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PeerError {
     #[error("the gateway of {city} cannot be reached")]
-    Unreachable { city: CityCode },
+    Unreachable {
+        city: CityCode,
+        /// Of the last address; `None` where the directory lists none.
+        #[source]
+        source: Option<Box<tonic::transport::Error>>,
+    },
     #[error("the gateway of {city} answered with an error")]
     Status {
         city: CityCode,

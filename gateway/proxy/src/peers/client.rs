@@ -30,6 +30,7 @@ impl PeerClient {
     /// Connects to the first gateway of a city that answers.
     pub(super) async fn connect(shared: &Arc<Shared>, city: &City) -> Result<Self, PeerError> {
         let expect = Expect::Gateway(city.trust_domain.clone());
+        let mut last = None;
         for gateway in &city.gateways {
             let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", gateway.address)) else {
                 continue;
@@ -45,16 +46,22 @@ impl PeerClient {
                 .keep_alive_while_idle(true);
             let connector =
                 service_fn(move |uri: Uri| connect(identity.clone(), expect.clone(), uri));
-            if let Ok(channel) = endpoint.connect_with_connector(connector).await {
-                let client =
-                    DirectoryServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-                return Ok(Self {
-                    city: city.code,
-                    client,
-                });
+            match endpoint.connect_with_connector(connector).await {
+                Ok(channel) => {
+                    let client =
+                        DirectoryServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+                    return Ok(Self {
+                        city: city.code,
+                        client,
+                    });
+                }
+                Err(error) => last = Some(Box::new(error)),
             }
         }
-        Err(PeerError::Unreachable { city: city.code })
+        Err(PeerError::Unreachable {
+            city: city.code,
+            source: last,
+        })
     }
 
     pub(super) async fn ask<Q: Question>(&mut self, question: Q) -> Result<Q::Answer, PeerError> {

@@ -1,0 +1,282 @@
+//! `banqiao call`: calls a method through a gateway, JSON in and JSON out.
+
+mod codec;
+mod input;
+mod method;
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue},
+    transport::Channel,
+};
+
+use crate::{
+    answer::{describe, exchange_id},
+    connect::{self, TlsArgs},
+    exit::{Exit, Stop},
+    moment::parse_duration,
+    reasons::code_name,
+    text::json,
+};
+
+use codec::DynamicCodec;
+use input::Input;
+
+/// Largest message that is taken, in bytes: the largest that a gateway carries.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Arguments of `banqiao call`.
+///
+/// Exit codes: 0 the call ended with OK; 1 it ended with an error status; 64 the command line or the JSON is wrong;
+/// 69 the gateway could not be reached; 130 interrupted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CallCommand {
+    /// The method: package.Service/Method, or Service/Method where that is enough.
+    method: String,
+    /// The request: JSON, @FILE, or @- for standard input. Streaming methods take several values, one after another.
+    #[arg(short, long, value_name = "JSON", default_value = "{}")]
+    data: String,
+    /// Whom to call: a city code, such as 370200, or the SPIFFE ID of a system.
+    #[arg(long, value_name = "CITY", required_unless_present = "list")]
+    to: Option<String>,
+    /// Purpose code of the directory, such as benefit-eligibility.
+    #[arg(long, required_unless_present = "list")]
+    purpose: Option<String>,
+    /// Legal basis: statutory:CITATION, consent:REFERENCE or emergency.
+    #[arg(long, required_unless_present = "list")]
+    basis: Option<String>,
+    /// On whose behalf you ask: an official's or doctor's staff number.
+    #[arg(long)]
+    operator: Option<String>,
+    /// Number of the case, visit or docket.
+    #[arg(long = "case", value_name = "NUMBER")]
+    case_number: Option<String>,
+    /// Your city's gateway.
+    #[arg(long, value_name = "HOST:PORT", env = "BANQIAO_GATEWAY")]
+    gateway: String,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// How long the call may take, such as 10s.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    deadline: Option<Duration>,
+    /// Further metadata.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Read the method from an encoded descriptor set instead of asking the gateway.
+    #[arg(long, value_name = "FILE")]
+    descriptor_set: Option<PathBuf>,
+    /// List the services and methods that the gateway shows you, instead of calling one. METHOD is then a part of
+    /// their names.
+    #[arg(long)]
+    list: bool,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  banqiao call CardService/VerifyCard -d @request.json --to 370700 \\
+    --purpose benefit-eligibility --basis 'statutory:社会保险法 art. 74' \\
+    --gateway gateway.qingdao:8443 --cert hall.crt --key hall.key --ca ca.crt
+
+Metadata is ASCII on the wire: other characters of --basis, --operator and --case are percent-encoded (UTF-8).
+
+Exit codes: 0 OK; 1 an error status; 64 wrong command line or JSON; 69 the gateway cannot be reached; 130 interrupted.";
+
+impl CallCommand {
+    /// Makes the call.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`] where nothing was sent; an error status is printed and returned as [`Exit::Failed`].
+    pub async fn run(
+        &self,
+        out: &mut dyn io::Write,
+        err: &mut dyn io::Write,
+    ) -> anyhow::Result<Exit> {
+        let metadata = self.metadata()?;
+        let input = Input::open(&self.data)?;
+        let files = self.tls.files()?;
+        let channel = connect::gateway(&self.gateway, &files).await?;
+        if self.list {
+            return method::list(channel, &self.method, out).await;
+        }
+        let method = method::find(&self.method, self.descriptor_set.as_deref(), &channel).await?;
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::select! {
+            exit = self.call(channel, method, input, metadata, out, err) => exit,
+            _ = interrupted => Ok(Exit::Interrupted),
+        }
+    }
+
+    async fn call(
+        &self,
+        channel: Channel,
+        method: MethodDescriptor,
+        input: Input,
+        metadata: MetadataMap,
+        out: &mut dyn io::Write,
+        err: &mut dyn io::Write,
+    ) -> anyhow::Result<Exit> {
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let (messages, broken) = input.messages(&method)?;
+        let mut request = Request::new(messages);
+        *request.metadata_mut() = metadata;
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline);
+        }
+        let started = Instant::now();
+        let ended = tokio::select! {
+            ended = exchange(channel, &method, &path, request, out) => ended?,
+            // Bad JSON in the middle of a stream: the call is cancelled, which is what dropping it does.
+            stop = broken_off(broken) => return Err(stop.into()),
+        };
+        let took = started.elapsed().as_secs_f64() * 1_000.0;
+        let exchange = ended.exchange.as_deref().unwrap_or("none");
+        writeln!(
+            err,
+            "{} in {took:.1} ms, exchange {exchange}",
+            code_name(ended.status.code())
+        )?;
+        if ended.status.code() == Code::Ok {
+            return Ok(Exit::Done);
+        }
+        writeln!(err, "{}", describe(&ended.status))?;
+        Ok(Exit::Failed)
+    }
+
+    /// The metadata of the call.
+    fn metadata(&self) -> Result<MetadataMap, Stop> {
+        let mut metadata = MetadataMap::new();
+        let reserved = [
+            ("banqiao-to", "--to", &self.to),
+            ("banqiao-purpose", "--purpose", &self.purpose),
+            ("banqiao-basis", "--basis", &self.basis),
+            ("banqiao-operator", "--operator", &self.operator),
+            ("banqiao-case", "--case", &self.case_number),
+        ];
+        for (name, argument, value) in reserved {
+            let Some(value) = value else { continue };
+            let value = percent_encoded(value);
+            let value = MetadataValue::try_from(value.as_str()).map_err(|error| {
+                Stop::usage(format!("{argument} cannot be sent")).caused_by(error)
+            })?;
+            metadata.insert(name, value);
+        }
+        for header in &self.headers {
+            let wrong = || Stop::usage(format!("--header {header:?}: write NAME: VALUE in ASCII"));
+            let (name, value) = header.split_once(':').ok_or_else(wrong)?;
+            let name: MetadataKey<Ascii> = name.trim().parse().map_err(|_| wrong())?;
+            metadata.append(name, value.trim().parse().map_err(|_| wrong())?);
+        }
+        Ok(metadata)
+    }
+}
+
+/// How a call ended.
+struct Ended {
+    status: Status,
+    exchange: Option<String>,
+}
+
+/// Makes the call and prints each message as it comes.
+async fn exchange(
+    channel: Channel,
+    method: &MethodDescriptor,
+    path: &str,
+    request: Request<input::Messages>,
+    out: &mut dyn io::Write,
+) -> anyhow::Result<Ended> {
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    grpc.ready().await.map_err(|error| {
+        Stop::unavailable("the connection to the gateway broke").caused_by(error)
+    })?;
+    let path = path
+        .parse()
+        .map_err(|_| Stop::usage(format!("{path} is not a path")))?;
+    let response = match grpc
+        .streaming(request, path, DynamicCodec::new(method.output()))
+        .await
+    {
+        Ok(response) => response,
+        Err(status) => {
+            return Ok(Ended {
+                exchange: exchange_id(status.metadata()),
+                status,
+            });
+        }
+    };
+    let mut exchange = exchange_id(response.metadata());
+    let mut messages = response.into_inner();
+    let status = loop {
+        match messages.message().await {
+            Ok(Some(message)) => {
+                print(out, &message, method.is_server_streaming())?;
+                if !method.is_server_streaming() {
+                    // What follows the one message is the status.
+                    break messages
+                        .message()
+                        .await
+                        .err()
+                        .unwrap_or_else(|| Status::ok(""));
+                }
+            }
+            Ok(None) if method.is_server_streaming() => break Status::ok(""),
+            Ok(None) => break Status::internal("the answer has no message"),
+            Err(status) => break status,
+        }
+    };
+    exchange = exchange.or_else(|| exchange_id(status.metadata()));
+    if exchange.is_none()
+        && let Ok(Some(trailers)) = messages.trailers().await
+    {
+        exchange = exchange_id(&trailers);
+    }
+    Ok(Ended { status, exchange })
+}
+
+/// Prints a message: the one answer indented, messages of a stream one a line. Fields with default values are
+/// printed too, so that `false` is seen.
+fn print(out: &mut dyn io::Write, message: &DynamicMessage, stream: bool) -> anyhow::Result<()> {
+    let options = SerializeOptions::new().skip_default_fields(false);
+    let value = message.serialize_with_options(serde_json::value::Serializer, &options)?;
+    if stream {
+        json::write_line(out, &value)?;
+    } else {
+        json::write_pretty(out, &value)?;
+    }
+    writeln!(out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Waits until the input turns out to be wrong; for ever if it does not.
+async fn broken_off(broken: input::Broken) -> Stop {
+    match broken.await {
+        Ok((stop, _)) => stop,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Bytes that metadata cannot carry, and `%`, as `%XX` of their UTF-8.
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! The command line: subcommands, exit codes, and how errors are printed.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    answer::print_error,
+    bench::{BenchCommand, BenchEchoCommand},
+    call::CallCommand,
+    card::CardCommand,
+    config::check::CheckCommand,
+    demo::DemoCommand,
+    directory::DirectoryCommand,
+    exit::{Exit, exit_of},
+    pki::PkiCommand,
+    reasons::ReasonsCommand,
+    serve::GatewayCommand,
+};
+
+/// The exchange network of city governments: gateways, their administration, and a client.
+#[derive(Debug, Parser)]
+#[command(name = "banqiao", version, about, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done (of a question: yes); 1 failed (no); 64 wrong command line, config or input file; \
+69 the gateway cannot be reached; 77 the identity or socket lacks the role; 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load a network, print throughput, latency percentiles and CPU per call.
+    Bench(BenchCommand),
+    #[command(hide = true)]
+    BenchEcho(BenchEchoCommand),
+    /// Call a method through a gateway.
+    Call(Box<CallCommand>),
+    #[command(hide = true)]
+    Card(CardCommand),
+    /// Check a gateway's config: every fault at once.
+    Check(CheckCommand),
+    /// Run five cities on this machine: calls, refusals, the log.
+    Demo(DemoCommand),
+    /// Write, sign and compare directories.
+    #[command(subcommand)]
+    Directory(DirectoryCommand),
+    /// Run one city's gateway.
+    Gateway(GatewayCommand),
+    /// Make a city's authority and certificates, and revoke them.
+    #[command(subcommand)]
+    Pki(PkiCommand),
+    /// Explain the reasons for which gateways refuse calls.
+    Reasons(ReasonsCommand),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A failing terminal leaves nowhere to say so.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done.into(),
+                _ => Exit::Usage.into(),
+            };
+        }
+    };
+    let mut out = io::stdout();
+    let mut err = io::stderr();
+    let ended = run(cli.command, &mut out).and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            let _ = print_error(&mut err, &error);
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exit> {
+    match command {
+        Command::Bench(command) => client(command.run(out)),
+        Command::BenchEcho(command) => client(command.run()),
+        Command::Call(command) => client(command.run(out, &mut io::stderr())),
+        Command::Card(command) => client(command.run()),
+        Command::Check(command) => command.run(out),
+        Command::Demo(command) => client(command.run(out)),
+        Command::Directory(command) => command.run(out),
+        Command::Gateway(command) => command.run(),
+        Command::Pki(command) => command.run(out),
+        Command::Reasons(command) => command.run(out),
+    }
+}
+
+/// Runs a command that talks to a gateway: one thread is enough for it.
+fn client(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(command);
+    // A read of standard input may never return; it must not keep the program alive.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Whoever reads our output has seen enough: `banqiao audit search | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
+        let csv = cause
+            .downcast_ref::<csv::Error>()
+            .and_then(|error| match error.kind() {
+                csv::ErrorKind::Io(error) => Some(error.kind()),
+                _ => None,
+            });
+        io.or(json).or(csv) == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

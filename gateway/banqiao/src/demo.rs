@@ -1,0 +1,285 @@
+//! `banqiao demo`: five cities on this machine, a scripted scenario across them, and then a network to try things on.
+
+mod client;
+mod count;
+mod scenario;
+
+use std::{
+    io::{IsTerminal as _, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::{
+    exit::Exit,
+    sandbox::{self, Child, PlannedService, Sandbox},
+};
+pub(crate) use client::is_ready;
+use scenario::{Check, Scenario};
+
+/// Full name of the card service.
+const CARD: &str = "banqiao.card.v1.CardService";
+/// What the processes may take to start, on a busy machine.
+const START: Duration = Duration::from_secs(60);
+/// CRLs are good for a day; they are written again well before.
+const CRL_INTERVAL: Duration = Duration::from_secs(8 * 3_600);
+/// First port. 370200 is Qingdao's code; 37020 is free of registered services.
+const BASE_PORT: u16 = 37_020;
+
+/// Run five cities on this machine: calls, refusals, the log.
+#[derive(Debug, clap::Args)]
+pub struct DemoCommand {
+    /// Folder for keys, configs, databases and logs. Kept between runs.
+    #[arg(long, value_name = "FOLDER", default_value = "banqiao-demo")]
+    data: PathBuf,
+    /// Begin with an empty folder.
+    #[arg(long)]
+    fresh: bool,
+    /// Stop after the scenario: exit 0 if every check held, else 1.
+    #[arg(long)]
+    once: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Synthetic card holders of each city.
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    holders: u32,
+    /// Collector of traces and metrics (OTLP over gRPC), such as http://127.0.0.1:4317.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+    /// First of the twenty ports on 127.0.0.1. Others are taken where one of them is in use.
+    #[arg(long, value_name = "PORT", default_value_t = BASE_PORT)]
+    base_port: u16,
+}
+
+/// The processes of the demo.
+struct Processes {
+    children: Vec<(String, Child)>,
+}
+
+impl DemoCommand {
+    /// Runs the demo.
+    ///
+    /// # Errors
+    ///
+    /// The network does not start. A check that does not hold is an exit code, not an error.
+    pub async fn run(&self, out: &mut (dyn Write + Send)) -> Result<Exit> {
+        if self.fresh {
+            Sandbox::remove(&self.data)?;
+        }
+        let steps = Steps::new(self.json);
+        steps.say("Making authorities, certificates and the directory of five cities");
+        let sandbox = Sandbox::open(&self.plan())?;
+        steps.say("Starting five gateways and five card services");
+        let mut processes = Processes::start(&sandbox)?;
+        let outcome = tokio::select! {
+            outcome = self.play(&sandbox, &mut processes, &steps, out) => outcome,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        };
+        let stopped = processes.stop().await;
+        let exit = outcome?;
+        stopped?;
+        Ok(exit)
+    }
+
+    fn plan(&self) -> sandbox::Plan {
+        let telemetry = self.otlp.as_ref().map_or_else(String::new, |url| {
+            format!(
+                "\n[telemetry]\notlp_endpoint = {}\n",
+                toml::Value::String(url.clone())
+            )
+        });
+        sandbox::Plan {
+            root: self.data.clone(),
+            cities: sandbox::FOUNDERS.len(),
+            base_port: self.base_port,
+            services: vec![PlannedService {
+                name: CARD.to_owned(),
+                descriptor_set: banqiao_proto::FILE_DESCRIPTOR_SET.to_vec(),
+                system: "hrss/card".to_owned(),
+                address: None,
+            }],
+            extra_config: telemetry,
+        }
+    }
+
+    async fn play(
+        &self,
+        sandbox: &Sandbox,
+        processes: &mut Processes,
+        steps: &Steps,
+        out: &mut (dyn Write + Send),
+    ) -> Result<Exit> {
+        processes.ready(sandbox).await?;
+        let mut scenario = Scenario::new(sandbox, self.holders);
+        let checks = scenario.run(steps).await?;
+        let counts = count::all(sandbox).await?;
+        let held = checks.iter().all(|check| check.held);
+        if self.json {
+            let object = json!({
+                "cities": counts,
+                "checks": checks,
+                "directory_version": sandbox.directory_version,
+                "kept": sandbox.kept,
+                "ok": held,
+            });
+            writeln!(out, "{object}")?;
+        } else {
+            count::print(out, &counts)?;
+            let failed = checks.iter().filter(|check| !check.held).count();
+            writeln!(
+                out,
+                "\n{} checks held, {failed} did not.",
+                checks.len() - failed
+            )?;
+        }
+        out.flush()?;
+        if self.once {
+            return Ok(if held { Exit::Done } else { Exit::Failed });
+        }
+        if !self.json {
+            self.invite(sandbox, out)?;
+        }
+        processes.keep(sandbox).await?;
+        Ok(Exit::Done)
+    }
+
+    /// How to go on from here.
+    fn invite(&self, sandbox: &Sandbox, out: &mut (dyn Write + Send)) -> Result<()> {
+        let [qingdao, yantai, ..] = &*sandbox.cities else {
+            return Ok(());
+        };
+        let (certificate, key) = yantai.system_files("hrss/hall");
+        let card = scenario::sample_card(&qingdao.founder)?;
+        writeln!(
+            out,
+            "\nThe network stays up until Ctrl-C. In another terminal, call Qingdao's card service as Yantai's service hall:\n\n  \
+             banqiao call {CARD}/VerifyCard \\\n    --gateway {} --cert {} --key {} --ca {} \\\n    \
+             --to 370200 --purpose card-service --basis 'statutory:社会保险经办条例第七条' \\\n    \
+             -d '{{\"key\":{{\"cardNumber\":\"{card}\"}}}}'\n\nLook at the log, the grants and the state of a gateway:\n\n  \
+             banqiao audit search --admin unix:{folder}/admin\n  \
+             banqiao grant list   --admin unix:{folder}/admin\n  \
+             banqiao status       --admin unix:{folder}/admin\n  \
+             curl http://{}/metrics\n\nLogs and databases are in {}.",
+            yantai.client,
+            certificate.display(),
+            key.display(),
+            yantai.ca().display(),
+            qingdao.ops,
+            sandbox.root.display(),
+            folder = qingdao.folder.display(),
+        )?;
+        out.flush()?;
+        Ok(())
+    }
+}
+
+impl Processes {
+    fn start(sandbox: &Sandbox) -> Result<Self> {
+        let mut children = Vec::new();
+        for city in &sandbox.cities {
+            for (kind, config) in [
+                ("card", city.card_config()),
+                ("gateway", city.gateway_config()),
+            ] {
+                let config = config
+                    .to_str()
+                    .context("the folder's name is not UTF-8")?
+                    .to_owned();
+                let log = city.folder.join(format!("{kind}.log"));
+                let arguments = [kind, "--config", &config, "--exit-with-parent"];
+                let child = Child::start(arguments, &log)?;
+                children.push((format!("{} of {}", kind, city.founder.en), child));
+            }
+        }
+        Ok(Self { children })
+    }
+
+    /// Waits until every gateway takes calls and every card service listens.
+    async fn ready(&mut self, sandbox: &Sandbox) -> Result<()> {
+        for city in &sandbox.cities {
+            let (ops, card) = (city.ops, city.card);
+            let what = format!("the start of {}", city.founder.en);
+            let waiting = sandbox::until(START, &what, || async move {
+                is_ready(ops).await && TcpStream::connect(card).await.is_ok()
+            });
+            tokio::select! {
+                waited = waiting => waited?,
+                gone = self.gone() => return gone,
+            }
+        }
+        Ok(())
+    }
+
+    /// Done when one of the processes ends by itself.
+    async fn gone(&mut self) -> Result<()> {
+        loop {
+            for (name, child) in &mut self.children {
+                if let Some(status) = child.ended()? {
+                    bail!("the {name} ended with {status}: see its log in the data folder");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Keeps the network up.
+    async fn keep(&mut self, sandbox: &Sandbox) -> Result<()> {
+        loop {
+            tokio::select! {
+                gone = self.gone() => return gone,
+                () = tokio::time::sleep(CRL_INTERVAL) => sandbox.write_crls()?,
+            }
+        }
+    }
+
+    async fn stop(self) -> Result<()> {
+        let stops = self.children.into_iter().map(|(name, child)| async move {
+            let status = child.stop().await.with_context(|| format!("the {name}"))?;
+            if !status.success() {
+                bail!("the {name} ended with {status}");
+            }
+            Ok(())
+        });
+        futures_util::future::try_join_all(stops).await.map(drop)
+    }
+}
+
+/// Says on standard error what goes on, with a bar where it takes long.
+pub(crate) struct Steps {
+    quiet: bool,
+}
+
+impl Steps {
+    const fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    fn say(&self, what: &str) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "{what}");
+        }
+    }
+
+    fn check(&self, check: &Check) {
+        let mark = if check.held { "✓" } else { "✗" };
+        self.say(&format!("  {mark} {}: {}", check.name, check.seen));
+    }
+
+    fn bar(&self, length: u64, what: &'static str) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden());
+        }
+        let style = ProgressStyle::with_template("  {msg} {bar:40} {pos}/{len} {per_sec}");
+        let bar = ProgressBar::new(length).with_message(what);
+        match style {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Systems of the demo's cities, as clients of their gateways.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use banqiao_proto::{
+    card::v1::card_service_client::CardServiceClient,
+    directory::v1::grant_service_client::GrantServiceClient, exchange::v1::Reason,
+    ledger::v1::audit_service_client::AuditServiceClient,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::{
+    Request, Status,
+    metadata::{AsciiMetadataValue, MetadataMap},
+    transport::Channel,
+};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    config::Role,
+    connect::{self, TlsFiles},
+    sandbox::SandboxCity,
+};
+
+/// Largest answer of an import: a result for each of 2,000 lines and more.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
+/// A system of a city with a connection to its gateway.
+#[derive(Clone)]
+pub(super) struct System {
+    channel: Channel,
+}
+
+impl System {
+    pub(super) async fn connect(city: &SandboxCity, system: &str) -> Result<Self> {
+        let (certificate, private_key) = city.system_files(system);
+        let files = TlsFiles {
+            certificate,
+            private_key,
+            ca: city.ca(),
+        };
+        let channel = connect::gateway(&city.client.to_string(), &files).await?;
+        Ok(Self { channel })
+    }
+
+    pub(super) fn cards(&self) -> CardServiceClient<Channel> {
+        CardServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+}
+
+/// A request with the metadata that a call carries.
+pub(super) fn request<T>(message: T, to: &str, purpose: &str) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    metadata.insert("banqiao-to", to.parse()?);
+    metadata.insert("banqiao-purpose", purpose.parse()?);
+    // Metadata is ASCII; other characters are percent-encoded.
+    let basis = "statutory:%E7%A4%BE%E4%BC%9A%E4%BF%9D%E9%99%A9%E7%BB%8F%E5%8A%9E%E6%9D%A1%E4%BE%8B%E7%AC%AC%E4%B8%83%E6%9D%A1";
+    metadata.insert("banqiao-basis", AsciiMetadataValue::from_static(basis));
+    metadata.insert(
+        "banqiao-operator",
+        AsciiMetadataValue::from_static("demo-operator-01"),
+    );
+    Ok(request)
+}
+
+/// The reason that a gateway gave, and the exchange id of the answer.
+pub(super) fn refusal(status: &Status) -> (Reason, String) {
+    let reason = status
+        .get_details_error_info()
+        .filter(|info| info.domain == "banqiao")
+        .and_then(|info| banqiao_proto::ReasonTable::by_name(&info.reason))
+        .unwrap_or_default();
+    (reason, exchange_id(status.metadata()))
+}
+
+/// `banqiao-exchange-id` of an answer.
+pub(super) fn exchange_id(metadata: &MetadataMap) -> String {
+    let id = metadata
+        .get("banqiao-exchange-id")
+        .and_then(|value| value.to_str().ok());
+    id.unwrap_or_default().to_owned()
+}
+
+/// Grants of a city, as its administrator.
+pub(super) async fn grants(city: &SandboxCity) -> Result<GrantServiceClient<Channel>> {
+    let socket = city.socket(Role::Administrator.as_str());
+    Ok(GrantServiceClient::new(connect::unix(&socket).await?))
+}
+
+/// The log of a city, as its auditor.
+pub(super) async fn audit(city: &SandboxCity) -> Result<AuditServiceClient<Channel>> {
+    let socket = city.socket(Role::Auditor.as_str());
+    Ok(AuditServiceClient::new(connect::unix(&socket).await?))
+}
+
+/// Whether a gateway says that it takes calls.
+pub(crate) async fn is_ready(ops: SocketAddr) -> bool {
+    readyz(ops).await.unwrap_or(false)
+}
+
+async fn readyz(ops: SocketAddr) -> Result<bool> {
+    let mut stream = tokio::net::TcpStream::connect(ops).await?;
+    stream
+        .write_all(b"GET /readyz HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n")
+        .await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let status = answer
+        .split(|byte| *byte == b' ')
+        .nth(1)
+        .context("no status line")?;
+    Ok(status == b"200")
+}

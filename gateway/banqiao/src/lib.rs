@@ -1,0 +1,27 @@
+//! The `banqiao` program: config → build → serve → drain, and the command line of operators and auditors.
+//!
+//! What it is not: a library for others. It is one so that its parts can be tested and documented.
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod answer;
+pub mod bench;
+pub mod call;
+pub mod card;
+pub mod cli;
+pub mod config;
+pub mod connect;
+pub mod demo;
+pub mod directory;
+pub mod exit;
+pub mod moment;
+pub mod ops;
+pub mod pki;
+pub mod reasons;
+pub mod sandbox;
+pub mod serve;
+pub mod text;
+
+#[cfg(test)]
+mod testing;

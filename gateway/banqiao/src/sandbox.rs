@@ -1,0 +1,198 @@
+//! Whole cities on this machine, for `banqiao demo` and `banqiao bench`: authorities, certificates, a signed
+//! directory, configs, and the processes themselves.
+//!
+//! Everything is made with the same code and run by the same program as in production; what differs is that one
+//! folder holds the keys of every city, which no real city would allow.
+
+mod city;
+mod directory;
+mod process;
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use banqiao_directory::Clock;
+
+pub use city::{FOUNDERS, Founder, SandboxCity};
+pub use process::{Child, exit_with_parent};
+
+/// Ports that one city takes: client, inter-city, ops, card service.
+const PORTS: u16 = 4;
+
+/// What a sandbox is to hold.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The folder.
+    pub root: PathBuf,
+    /// How many of [`FOUNDERS`].
+    pub cities: usize,
+    /// First port to try; each city takes four. 0: any free ones.
+    pub base_port: u16,
+    /// Services of each city: name, descriptor set, path of the system's SPIFFE ID, and, where the service is not the
+    /// city's card service, its address.
+    pub services: Vec<PlannedService>,
+    /// More configuration, appended to each gateway's.
+    pub extra_config: String,
+}
+
+/// A service of a planned city.
+#[derive(Clone, Debug)]
+pub struct PlannedService {
+    /// Full name.
+    pub name: String,
+    /// Descriptor set.
+    pub descriptor_set: Vec<u8>,
+    /// Path of the identity that serves it, such as `hrss/card`.
+    pub system: String,
+    /// Address, where it is known beforehand.
+    pub address: Option<SocketAddr>,
+}
+
+/// The cities of a folder.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The folder.
+    pub root: PathBuf,
+    /// The cities.
+    pub cities: Vec<SandboxCity>,
+    /// Version of the directory.
+    pub directory_version: u64,
+    /// Whether the folder had held a sandbox before.
+    pub kept: bool,
+}
+
+impl Sandbox {
+    /// Makes what is missing in the folder, and brings ports, directory and CRLs up to date.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be written, or a folder that holds something else.
+    pub fn open(plan: &Plan) -> Result<Self> {
+        let clock = Clock::system();
+        fs::create_dir_all(&plan.root)
+            .with_context(|| format!("cannot make {}", plan.root.display()))?;
+        let marker = plan.root.join(".banqiao-sandbox");
+        let kept = marker.exists();
+        let foreign = !kept && fs::read_dir(&plan.root)?.next().is_some();
+        if foreign {
+            bail!(
+                "{} holds other files: name an empty or new folder with --data",
+                plan.root.display()
+            );
+        }
+        let before = ports(&plan.root);
+        let founders = &FOUNDERS[..plan.cities.min(FOUNDERS.len())];
+        let ports = choose_ports(before.as_deref(), plan.base_port, founders.len())?;
+        let mut cities = Vec::new();
+        for (founder, ports) in founders.iter().zip(ports.chunks(usize::from(PORTS))) {
+            cities.push(SandboxCity::make(&plan.root, founder, ports, plan, &clock)?);
+        }
+        let version = directory::bring_up_to_date(&plan.root, &cities, &clock)?;
+        for city in &cities {
+            city.write_configs(&plan.root, plan)?;
+        }
+        let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+        fs::write(plan.root.join("ports"), list.join("\n"))?;
+        fs::write(marker, "")?;
+        Ok(Self {
+            root: plan.root.clone(),
+            cities,
+            directory_version: version,
+            kept,
+        })
+    }
+
+    /// Removes a sandbox's folder. A folder that is not a sandbox stays.
+    ///
+    /// # Errors
+    ///
+    /// It holds other files, or cannot be removed.
+    pub fn remove(root: &Path) -> Result<()> {
+        if !root.exists() {
+            return Ok(());
+        }
+        if !root.join(".banqiao-sandbox").exists() && fs::read_dir(root)?.next().is_some() {
+            bail!(
+                "{} is not a folder that this program made: it stays",
+                root.display()
+            );
+        }
+        fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))
+    }
+
+    /// Path of the directory in force.
+    pub fn directory_file(&self) -> PathBuf {
+        self.root.join("directory.json")
+    }
+
+    /// Writes fresh CRLs of every city: they are good for a day.
+    ///
+    /// # Errors
+    ///
+    /// A CA that cannot be used.
+    pub fn write_crls(&self) -> Result<()> {
+        self.cities.iter().try_for_each(SandboxCity::renew_crl)
+    }
+}
+
+fn ports(root: &Path) -> Option<Vec<u16>> {
+    let text = fs::read_to_string(root.join("ports")).ok()?;
+    text.lines().map(|line| line.parse().ok()).collect()
+}
+
+/// The ports of before if they are free, else a block from the base on, else any.
+fn choose_ports(before: Option<&[u16]>, base: u16, cities: usize) -> Result<Vec<u16>> {
+    let wanted = cities * usize::from(PORTS);
+    if let Some(before) = before
+        && before.len() == wanted
+        && reserve(before.iter().copied()).is_some()
+    {
+        return Ok(before.to_vec());
+    }
+    if base > 0 {
+        for block in 0..20_u16 {
+            let first = base.saturating_add(block.saturating_mul(100));
+            let wanted = u16::try_from(wanted).unwrap_or(u16::MAX);
+            if let Some(ports) = reserve((0..wanted).map(|offset| first.saturating_add(offset))) {
+                return Ok(ports);
+            }
+        }
+    }
+    reserve(std::iter::repeat_n(0, wanted)).context("no free ports on 127.0.0.1")
+}
+
+/// Ports that are all free at this moment, held together so that none is given twice.
+fn reserve(ports: impl Iterator<Item = u16>) -> Option<Vec<u16>> {
+    let held: Option<Vec<TcpListener>> = ports
+        .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
+        .collect();
+    held?
+        .iter()
+        .map(|socket| Some(socket.local_addr().ok()?.port()))
+        .collect()
+}
+
+/// Polls a condition until it holds.
+///
+/// # Errors
+///
+/// It did not within the limit; the text says what was waited for.
+pub async fn until<F: Future<Output = bool>>(
+    limit: Duration,
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) -> Result<()> {
+    let end = tokio::time::Instant::now() + limit;
+    while !holds().await {
+        if tokio::time::Instant::now() > end {
+            bail!("{what} did not happen within {} s", limit.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

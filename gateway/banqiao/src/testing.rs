@@ -1,0 +1,108 @@
+//! Cities for tests: a CA, a gateway's certificate, and a signed directory, made by the same code as real ones.
+
+use std::path::{Path, PathBuf};
+
+use banqiao_directory::{Clock, Directory, Envelope, SigningKey, TrustDomain};
+use banqiao_identity::pki::{CertificateRequest, CityAuthority, Issued, NewAuthority};
+use tempfile::TempDir;
+
+/// A city's folder. Its directory also lists Yantai, which has no gateway.
+pub(crate) struct City {
+    dir: TempDir,
+    authority: CityAuthority,
+    envelope: Envelope,
+}
+
+impl City {
+    /// A city with `gateway.crt`, `gateway.key`, `ca.crt` and `crl.der` in its folder.
+    pub(crate) fn new(code: &str, domain: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let domain: TrustDomain = domain.parse().unwrap();
+        let authority = authority(dir.path(), &domain);
+        authority
+            .issue(&CertificateRequest::gateway(&domain).loopback())
+            .unwrap();
+        let yantai = authority_elsewhere(dir.path());
+        let keys = [
+            SigningKey::generate().unwrap(),
+            SigningKey::generate().unwrap(),
+        ];
+        let cities = [
+            (code, domain.as_str(), &authority),
+            ("370600", "yantai.jiaodong", &yantai),
+        ];
+        let mut envelope = Envelope::new(document(&cities, &keys).into_bytes());
+        keys.iter().for_each(|key| envelope.sign(key));
+        Self {
+            dir,
+            authority,
+            envelope,
+        }
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The signed directory.
+    pub(crate) const fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// The directory.
+    pub(crate) fn directory(&self) -> Directory {
+        Directory::parse(self.envelope.payload()).unwrap()
+    }
+
+    /// Issues a certificate for a system.
+    pub(crate) fn issue_system(&self, path: &str) -> Issued {
+        let request = CertificateRequest::system(self.authority.trust_domain(), path).unwrap();
+        self.authority.issue(&request.loopback()).unwrap()
+    }
+
+    /// The city's CA.
+    pub(crate) const fn authority(&self) -> &CityAuthority {
+        &self.authority
+    }
+}
+
+fn authority(dir: &Path, domain: &TrustDomain) -> CityAuthority {
+    CityAuthority::create(dir, &NewAuthority::new(domain.clone()), Clock::system())
+        .unwrap()
+        .0
+}
+
+fn authority_elsewhere(dir: &Path) -> CityAuthority {
+    authority(&dir.join("yantai"), &"yantai.jiaodong".parse().unwrap())
+}
+
+/// The TOML of a directory that both cities sign.
+fn document(cities: &[(&str, &str, &CityAuthority); 2], keys: &[SigningKey; 2]) -> String {
+    let mut text = format!(
+        "version = 1\nissued = {}\nexpires = {}\n[signers]\nthreshold = 2\n",
+        crate::moment::utc(Clock::system().now_us() - 60_000_000),
+        crate::moment::utc(Clock::system().now_us() + 90 * 86_400_000_000),
+    );
+    for ((code, ..), key) in cities.iter().zip(keys) {
+        text += &format!(
+            "[[signers.keys]]\ncity = {code:?}\npublic_key = {:?}\n",
+            key.public().to_string()
+        );
+    }
+    for (code, domain, authority) in cities {
+        let ca = std::fs::read_to_string(authority.crl_path().with_file_name("ca.crt")).unwrap();
+        text += &format!(
+            "[[cities]]\ncode = {code:?}\nname = {{ zh = \"市\", en = \"City\" }}\ntrust_domain = {domain:?}\n\
+             ca_bundle = '''\n{ca}'''\ngateways = [\"gateway.{domain}:8444\"]\n\
+             [[cities.agencies]]\ncode = \"hrss\"\nname = {{ zh = \"人社局\", en = \"Social Security\" }}\n\
+             [[cities.systems]]\nid = \"spiffe://{domain}/hrss/card\"\ntitle = \"社保卡\"\nagency = \"hrss\"\n"
+        );
+    }
+    for code in ["benefit-eligibility", "card-service"] {
+        text += &format!(
+            "[[purposes]]\ncode = {code:?}\ntitle = {{ zh = \"目的\", en = \"Purpose\" }}\ndescription = \"A purpose.\"\n"
+        );
+    }
+    text
+}
