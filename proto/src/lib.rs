@@ -24,6 +24,7 @@ macro_rules! package {
             unused_qualifications,
             unreachable_pub,
             clippy::all,
+            clippy::allow_attributes_without_reason,
             clippy::use_self,
             clippy::or_fun_call,
             clippy::large_futures,
@@ -38,15 +39,30 @@ macro_rules! package {
     };
 }
 
-package!(exchange, "banqiao.exchange.v1", "Options, metadata and reasons of refusal.");
-package!(directory, "banqiao.directory.v1", "Directory, catalogue, grants and administration.");
-package!(ledger, "banqiao.ledger.v1", "Ledger entries and the auditor's service.");
+package!(
+    exchange,
+    "banqiao.exchange.v1",
+    "Options, metadata and reasons of refusal."
+);
+package!(
+    directory,
+    "banqiao.directory.v1",
+    "Directory, catalogue, grants and administration."
+);
+package!(
+    ledger,
+    "banqiao.ledger.v1",
+    "Ledger entries and the auditor's service."
+);
 package!(card, "banqiao.card.v1", "The social-security card.");
 
 /// The descriptor pool of every proto of this crate.
 pub fn descriptors() -> &'static DescriptorPool {
     static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-        #[expect(clippy::expect_used, reason = "the set was written by this crate's own build")]
+        #[expect(
+            clippy::expect_used,
+            reason = "the set was written by this crate's own build"
+        )]
         DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the built-in descriptor set decodes")
     });
     &POOL

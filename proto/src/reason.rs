@@ -20,7 +20,10 @@ impl ReasonTable {
     /// [`Reason::Unspecified`] has an empty rule.
     pub fn rule(&self, reason: Reason) -> &ReasonRule {
         static NONE: LazyLock<ReasonRule> = LazyLock::new(ReasonRule::default);
-        self.reasons.iter().find(|(known, _)| *known == reason).map_or(&NONE, |(_, rule)| rule)
+        self.reasons
+            .iter()
+            .find(|(known, _)| *known == reason)
+            .map_or(&NONE, |(_, rule)| rule)
     }
 
     /// Every reason but `UNSPECIFIED`, in number order.
@@ -52,10 +55,13 @@ pub fn reasons() -> &'static ReasonTable {
             .into_iter()
             .filter_map(|(number, rule)| Some((Reason::try_from(number).ok()?, rule)))
             .collect(),
-        metadata: read("banqiao.exchange.v1.Metadata", "banqiao.exchange.v1.metadata")
-            .into_iter()
-            .filter_map(|(number, rule)| Some((Metadata::try_from(number).ok()?, rule)))
-            .collect(),
+        metadata: read(
+            "banqiao.exchange.v1.Metadata",
+            "banqiao.exchange.v1.metadata",
+        )
+        .into_iter()
+        .filter_map(|(number, rule)| Some((Metadata::try_from(number).ok()?, rule)))
+        .collect(),
     });
     &TABLE
 }
@@ -63,9 +69,10 @@ pub fn reasons() -> &'static ReasonTable {
 /// Reads the message option `option` of each value of the enum that carries it.
 fn read<M: Message + Default>(name: &str, option: &str) -> Vec<(i32, M)> {
     let pool = crate::descriptors();
-    let (Some(values), Some(extension)) =
-        (pool.get_enum_by_name(name), pool.get_extension_by_name(option))
-    else {
+    let (Some(values), Some(extension)) = (
+        pool.get_enum_by_name(name),
+        pool.get_extension_by_name(option),
+    ) else {
         return Vec::new();
     };
     values
@@ -91,19 +98,34 @@ mod tests {
     fn every_reason_has_a_rule_that_says_what_to_do() {
         let table = reasons();
         for number in 1..=64 {
-            let Ok(reason) = Reason::try_from(number) else { continue };
+            let Ok(reason) = Reason::try_from(number) else {
+                continue;
+            };
             let rule = table.rule(reason);
             assert!(rule.layer != 0, "{reason:?} has no layer");
             assert!(!rule.remedy.is_empty(), "{reason:?} has no remedy");
-            assert!(rule.at_consumer.is_some() || rule.at_provider.is_some(), "{reason:?}");
-            assert!(rule.alert.is_empty() != (rule.layer == 1), "{reason:?}: alert and layer disagree");
-            assert_eq!(ReasonTable::by_name(ReasonTable::name(reason)), Some(reason));
+            assert!(
+                rule.at_consumer.is_some() || rule.at_provider.is_some(),
+                "{reason:?}"
+            );
+            assert!(
+                rule.alert.is_empty() != (rule.layer == 1),
+                "{reason:?}: alert and layer disagree"
+            );
+            assert_eq!(
+                ReasonTable::by_name(ReasonTable::name(reason)),
+                Some(reason)
+            );
         }
     }
 
     #[test]
     fn metadata_table_is_read() {
-        let names: Vec<_> = reasons().metadata().iter().map(|(_, rule)| rule.name.as_str()).collect();
+        let names: Vec<_> = reasons()
+            .metadata()
+            .iter()
+            .map(|(_, rule)| rule.name.as_str())
+            .collect();
         assert_eq!(
             names,
             [
