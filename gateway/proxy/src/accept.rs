@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use banqiao_identity::{CertificateFault, handshake_fault};
+use banqiao_identity::CertificateFault;
 use banqiao_proto::{ReasonTable, exchange::v1::Reason};
 use banqiao_telemetry::ConnectionKind;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -109,30 +109,22 @@ async fn serve(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let acceptor = tokio_rustls::TlsAcceptor::from(shared.identity.server_config());
-    let tls = match tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await {
+    let handshake = shared.identity.accept(stream);
+    let (tls, peer) = match tokio::time::timeout(limits.handshake_timeout, handshake).await {
         Err(_) => {
-            shared.metrics.limit_hit("handshake-timeout");
+            shared.metrics.limit_hit("handshake_timeout");
             return;
         }
         Ok(Err(error)) => {
-            if let Some(fault) = handshake_fault(&error) {
-                refused(&worker, listener, &fault, address);
+            if let Some(fault) = error.fault() {
+                refused(&worker, listener, fault, address);
             }
             return;
         }
-        Ok(Ok(tls)) => tls,
-    };
-    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-    let peer = match shared.identity.peer(chain) {
-        Ok(peer) => Arc::new(peer),
-        Err(fault) => {
-            refused(&worker, listener, &fault, address);
-            return;
-        }
+        Ok(Ok((tls, peer))) => (tls, Arc::new(peer)),
     };
     let Some(client) = slot.identify(&peer.id) else {
-        shared.metrics.limit_hit("connections-per-peer");
+        shared.metrics.limit_hit("connections_per_peer");
         shared.ledger.count(Reason::Overloaded, Some(&peer.id));
         return;
     };
@@ -148,7 +140,7 @@ async fn serve(
     drop((open, slot));
 }
 
-fn refused(worker: &Worker, listener: Listener, fault: &CertificateFault, address: SocketAddr) {
+fn refused(worker: &Worker, listener: Listener, fault: CertificateFault, address: SocketAddr) {
     let reason = fault.reason();
     worker.shared.metrics.refused_tls(ReasonTable::name(reason));
     worker.shared.ledger.count(reason, None);

@@ -27,7 +27,7 @@ pub(crate) fn check(call: &mut Call, parts: &Parts) -> Result<(), Refusal> {
         );
     }
     if header_size(&parts.headers) > shared.limits.header_list as usize {
-        shared.metrics.limit_hit("header-list");
+        shared.metrics.limit_hit("header_list");
         return Err(Refusal::new(
             Reason::MetadataTooLarge,
             "the metadata is too large",
@@ -42,7 +42,7 @@ pub(crate) fn check(call: &mut Call, parts: &Parts) -> Result<(), Refusal> {
                 .worker
                 .shared
                 .metrics
-                .limit_hit("client-concurrency");
+                .limit_hit("client_concurrency");
             return Err(Refusal::new(
                 Reason::ClientBusy,
                 "this client has too many open calls",

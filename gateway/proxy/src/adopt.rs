@@ -95,6 +95,7 @@ pub(crate) async fn directory(
         snapshot.envelope = json.into();
         snapshot.fetched_at_us = fetched_at_us;
     });
+    shared.metrics.reloaded("directory", true);
     tracing::info!(version, source, "directory taken over");
     Ok(version)
 }
@@ -111,6 +112,7 @@ async fn refused(
     if shared.refused_directory.lock().replace(digest) == Some(digest) && actor == "gateway" {
         return;
     }
+    shared.metrics.reloaded("directory", false);
     let before = shared.rights.snapshot();
     let mut entry = entry(
         "directory.publish",

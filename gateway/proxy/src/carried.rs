@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use banqiao_directory::{Catalog, Method, SpiffeId};
+use banqiao_directory::{Catalog, Method, Service, SpiffeId};
 use banqiao_policy::{ClientPattern, Disclosed, Grant};
 use parking_lot::Mutex;
 
@@ -84,6 +84,21 @@ impl Carried {
     pub(crate) fn method(&self, path: &str) -> Option<&Arc<MethodPlan>> {
         self.methods.get(path)
     }
+}
+
+/// Fields of a service's messages that are marked as subjects and cannot be read as such: numbers, maps, messages. A
+/// service that has any must not be published, or its subjects would be missing in the record.
+pub fn unreadable_subjects(service: &Service) -> Vec<String> {
+    let mut fields = Vec::new();
+    for method in &service.methods {
+        for message in [&method.request, &method.response] {
+            let plan = SubjectPlan::for_message(message);
+            fields.extend(plan.unusable().iter().map(|field| format!("{} {field}", message.full_name())));
+        }
+    }
+    fields.sort();
+    fields.dedup();
+    fields
 }
 
 impl MethodPlan {

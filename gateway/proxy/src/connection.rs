@@ -82,7 +82,7 @@ pub(crate) async fn run<I: AsyncRead + AsyncWrite + Unpin + Send>(conn: Arc<Conn
         .await
     };
     let Ok(Some(h2)) = tokio::time::timeout(limits.preface_timeout, preface).await else {
-        conn.worker.shared.metrics.limit_hit("preface-timeout");
+        conn.worker.shared.metrics.limit_hit("preface_timeout");
         return;
     };
     drive(conn, h2, cork).await;
@@ -120,7 +120,7 @@ async fn drive<I: AsyncRead + AsyncWrite + Unpin + Send>(
             return Poll::Ready(());
         }
         if phase == Phase::Fresh && first.as_mut().poll(cx).is_ready() {
-            worker.shared.metrics.limit_hit("preface-timeout");
+            worker.shared.metrics.limit_hit("preface_timeout");
             return Poll::Ready(());
         }
         if phase < Phase::Draining

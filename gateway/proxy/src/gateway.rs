@@ -198,6 +198,7 @@ impl Gateway {
             directory_file: parts.directory_file,
             crl_files: parts.crl_files,
             refresh: parts.refresh,
+            refused_crl: Mutex::default(),
         };
         upkeep.read_crls();
         upkeep

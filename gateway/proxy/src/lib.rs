@@ -40,7 +40,7 @@ mod upstream;
 pub mod wire;
 mod worker;
 
-pub use carried::Carried;
+pub use carried::{Carried, unreadable_subjects};
 pub use gateway::{
     ConfiguredService, Control, DirectoryProblem, EndpointState, Gateway, Parts, PublishError,
     StartError, Status,

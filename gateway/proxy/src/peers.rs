@@ -192,7 +192,11 @@ async fn fetch_catalog(
         }
         sets.insert(digest, bytes);
     }
-    let next = assemble(&entries, &sets).ok_or(PeerError::Malformed { city: city.code })?;
+    // Descriptors of a stranger take their time: not on the thread that carries calls.
+    let (entries, sets) = (Arc::new(entries), Arc::new(sets));
+    let work = (Arc::clone(&entries), Arc::clone(&sets));
+    let next = tokio::task::spawn_blocking(move || assemble(&work.0, &work.1));
+    let next = next.await.ok().flatten().ok_or(PeerError::Malformed { city: city.code })?;
     if held.is_some_and(|held| held.same_as(&next)) {
         return Ok(false);
     }

@@ -13,7 +13,7 @@ pub(crate) fn take(call: &Call) -> Result<(), Refusal> {
         .rates
         .check(grant, shared.clock.now_us())
         .map_err(|wait| {
-            shared.metrics.limit_hit("grant-rate");
+            shared.metrics.limit_hit("grant_rate");
             Refusal::new(Reason::RateExceeded, "the grant's rate is used up").retry_after(wait.0)
         })
 }

@@ -47,10 +47,12 @@ pub(crate) async fn serve(
         local::serve(conn, parts, body, respond).await;
         return;
     }
-    let traceparent = parts
-        .headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok());
+    // Several are none (W3C Trace Context §3.2.2.4).
+    let mut traceparents = parts.headers.get_all("traceparent").iter();
+    let traceparent = match (traceparents.next(), traceparents.next()) {
+        (Some(one), None) => one.to_str().ok(),
+        _ => None,
+    };
     let side = match conn.listener {
         Listener::Client => Side::Consumer,
         Listener::InterCity => Side::Provider,

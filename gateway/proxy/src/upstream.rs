@@ -8,6 +8,7 @@ mod connection;
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use banqiao_identity::{Expect, Identity};
+use banqiao_telemetry::Metrics;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,7 @@ pub(crate) struct Pool {
     identity: Identity,
     limits: Arc<Limits>,
     tasks: TaskTracker,
+    metrics: Metrics,
     endpoints: Mutex<HashMap<(String, String), Arc<Endpoint>>>,
 }
 
@@ -70,11 +72,17 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(identity: Identity, limits: Arc<Limits>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        identity: Identity,
+        limits: Arc<Limits>,
+        tasks: TaskTracker,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             identity,
             limits,
             tasks,
+            metrics,
             endpoints: Mutex::default(),
         }
     }
@@ -182,6 +190,7 @@ impl Pool {
             &self.identity,
             &self.limits,
             &self.tasks,
+            &self.metrics,
             {
                 let endpoint = Arc::downgrade(endpoint);
                 move |broken| {

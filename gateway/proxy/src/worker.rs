@@ -157,6 +157,7 @@ pub(crate) fn start(
                         shared.identity.clone(),
                         Arc::clone(&shared.limits),
                         tasks.clone(),
+                        shared.metrics.clone(),
                     ),
                     calls: Arc::default(),
                     closing: CancellationToken::new(),

@@ -241,6 +241,12 @@ impl Admin {
                 .iter()
                 .map(|finding| ("descriptor_set".to_owned(), finding.to_string())),
         );
+        for service in set.services() {
+            for field in banqiao_proxy::unreadable_subjects(service) {
+                let problem = format!("{field} is marked as a subject, and is no text that a gateway can read");
+                faults.push(("descriptor_set".to_owned(), problem));
+            }
+        }
         if faults.is_empty() {
             return Ok(set);
         }

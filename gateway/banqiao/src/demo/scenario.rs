@@ -157,7 +157,7 @@ impl<'a> Scenario<'a> {
         let lost = answer
             .results
             .iter()
-            .filter(|line| line.rule.contains("LOSS_STANDS"))
+            .filter(|line| line.rule.contains("a loss that was reported"))
             .count();
         self.check(
             steps,

@@ -80,7 +80,7 @@ impl Forward {
                     .worker
                     .shared
                     .metrics
-                    .limit_hit("stream-idle");
+                    .limit_hit("stream_idle");
                 return Stop::Refused(Refusal::new(
                     Reason::StreamIdle,
                     "no message crossed for too long",

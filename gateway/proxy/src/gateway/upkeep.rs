@@ -33,6 +33,8 @@ pub(super) struct Upkeep {
     pub(super) directory_file: PathBuf,
     pub(super) crl_files: Vec<PathBuf>,
     pub(super) refresh: Duration,
+    /// The content of the CRL file that was refused last.
+    pub(super) refused_crl: Mutex<Option<[u8; 32]>>,
 }
 
 impl Upkeep {
@@ -113,14 +115,20 @@ impl Upkeep {
             .flat_map(|path| files(path))
         {
             let Ok(bytes) = fs::read(&path) else { continue };
-            match self.shared.identity.offer_crl(&der(bytes)) {
+            match self.shared.identity.offer_crl(&der(&bytes)) {
                 Ok(CrlOutcome::Taken) => {
                     tracing::info!(path = %path.display(), "CRL taken over");
+                    self.shared.metrics.reloaded("crl", true);
                     taken = true;
                 }
                 Ok(CrlOutcome::Known | CrlOutcome::Older) => {}
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), error = %Chain(&error), "CRL refused");
+                    // Said once for each content, or a bad file would fill the log.
+                    let digest = banqiao_ledger::digest::sha256(&bytes);
+                    if self.refused_crl.lock().replace(digest) != Some(digest) {
+                        self.shared.metrics.reloaded("crl", false);
+                        tracing::warn!(path = %path.display(), error = %Chain(&error), "CRL refused");
+                    }
                 }
             }
         }
@@ -257,10 +265,11 @@ fn files(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The DER in a PEM file, or the file itself.
-fn der(bytes: Vec<u8>) -> Vec<u8> {
+fn der(bytes: &[u8]) -> Vec<u8> {
     use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject};
     if !bytes.starts_with(b"-----") {
-        return bytes;
+        return bytes.to_vec();
     }
-    CertificateRevocationListDer::from_pem_slice(&bytes).map_or(bytes, |crl| crl.as_ref().to_vec())
+    CertificateRevocationListDer::from_pem_slice(bytes)
+        .map_or_else(|_| bytes.to_vec(), |crl| crl.as_ref().to_vec())
 }

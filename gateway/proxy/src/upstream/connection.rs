@@ -12,6 +12,7 @@ use std::{
 };
 
 use banqiao_identity::{Expect, Identity, Peer};
+use banqiao_telemetry::{Chain, ConnectionKind, Metrics, OpenConnection};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use parking_lot::Mutex;
@@ -44,6 +45,7 @@ pub(super) struct Connection {
     cancel: CancellationToken,
     resets: Mutex<Resets>,
     tasks: TaskTracker,
+    _open: OpenConnection,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Connection {
         identity: &Identity,
         limits: &Arc<Limits>,
         tasks: &TaskTracker,
+        metrics: &Metrics,
         on_close: impl FnOnce(bool) + Send + 'static,
     ) -> Result<Arc<Self>, String> {
         let mut stream = None;
@@ -85,16 +88,10 @@ impl Connection {
         stream
             .set_nodelay(true)
             .map_err(|error| error.to_string())?;
-        let config = identity
-            .client_config(expect)
-            .map_err(|error| error.to_string())?;
-        let tls = tokio_rustls::TlsConnector::from(config)
-            .connect(expect.server_name(), stream)
+        let (tls, peer) = identity
+            .connect(expect, stream)
             .await
-            .map_err(|error| format!("TLS with {address}: {error}"))?;
-        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = identity.peer(chain).map_err(|fault| fault.to_string())?;
-
+            .map_err(|error| format!("TLS with {address}: {}", Chain(&error)))?;
         let authority = address
             .parse()
             .map_err(|_| format!("{address} is not an authority of the form host:port"))?;
@@ -123,6 +120,10 @@ impl Connection {
                 queue: Instant::now(),
             }),
             tasks: tasks.clone(),
+            _open: metrics.connection(match expect {
+                Expect::Gateway(_) => ConnectionKind::ToGateway,
+                Expect::City(_) | Expect::Id(_) => ConnectionKind::ToService,
+            }),
         });
         let driven = Arc::downgrade(&this);
         let cancel = this.cancel.clone();
