@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     answer::print_error,
+    audit::AuditCommand,
     bench::{BenchCommand, BenchEchoCommand},
     call::CallCommand,
     card::CardCommand,
@@ -16,6 +17,8 @@ use crate::{
     demo::DemoCommand,
     directory::DirectoryCommand,
     exit::{Exit, exit_of},
+    grant::GrantCommand,
+    operate::{CatalogCommand, DrainCommand, PublishCommand, ReloadCommand, StatusCommand},
     pki::PkiCommand,
     reasons::ReasonsCommand,
     serve::GatewayCommand,
@@ -35,6 +38,9 @@ Exit codes: 0 done (of a question: yes); 1 failed (no); 64 wrong command line, c
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Search, show, follow and export the ledger.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Load a network, print throughput, latency percentiles and CPU per call.
     Bench(BenchCommand),
     #[command(hide = true)]
@@ -43,6 +49,9 @@ enum Command {
     Call(Box<CallCommand>),
     #[command(hide = true)]
     Card(CardCommand),
+    /// The services that a gateway carries.
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
     /// Check a gateway's config: every fault at once.
     Check(CheckCommand),
     /// Run five cities on this machine: calls, refusals, the log.
@@ -50,13 +59,24 @@ enum Command {
     /// Write, sign and compare directories.
     #[command(subcommand)]
     Directory(DirectoryCommand),
+    /// Take no more calls and let the open ones finish.
+    Drain(DrainCommand),
     /// Run one city's gateway.
     Gateway(GatewayCommand),
+    /// Add, list, revoke and explain grants.
+    #[command(subcommand)]
+    Grant(GrantCommand),
     /// Make a city's authority and certificates, and revoke them.
     #[command(subcommand)]
     Pki(PkiCommand),
+    /// Offer a signed directory to a gateway.
+    Publish(PublishCommand),
     /// Explain the reasons for which gateways refuse calls.
     Reasons(ReasonsCommand),
+    /// Read certificates, bundles, CRLs and the directory again at once.
+    Reload(ReloadCommand),
+    /// Show the state of a gateway.
+    Status(StatusCommand),
 }
 
 /// Runs the program.
@@ -90,6 +110,13 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exit> {
     match command {
+        Command::Audit(command) => client(command.run(out)),
+        Command::Catalog(command) => client(command.run(out)),
+        Command::Drain(command) => client(command.run(out)),
+        Command::Grant(command) => client(command.run(out)),
+        Command::Publish(command) => client(command.run(out)),
+        Command::Reload(command) => client(command.run(out)),
+        Command::Status(command) => client(command.run(out)),
         Command::Bench(command) => client(command.run(out)),
         Command::BenchEcho(command) => client(command.run()),
         Command::Call(command) => client(command.run(out, &mut io::stderr())),

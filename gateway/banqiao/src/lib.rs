@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod audit;
 pub mod bench;
 pub mod call;
 pub mod card;
@@ -15,7 +16,9 @@ pub mod connect;
 pub mod demo;
 pub mod directory;
 pub mod exit;
+pub mod grant;
 pub mod moment;
+pub mod operate;
 pub mod ops;
 pub mod pki;
 pub mod reasons;

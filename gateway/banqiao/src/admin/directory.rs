@@ -243,7 +243,9 @@ impl Admin {
         );
         for service in set.services() {
             for field in banqiao_proxy::unreadable_subjects(service) {
-                let problem = format!("{field} is marked as a subject, and is no text that a gateway can read");
+                let problem = format!(
+                    "{field} is marked as a subject, and is no text that a gateway can read"
+                );
                 faults.push(("descriptor_set".to_owned(), problem));
             }
         }

@@ -1,0 +1,308 @@
+//! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there.
+
+mod filter;
+mod print;
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+use banqiao_proto::ledger::v1::{
+    EntryFilter, IndexedEntry, SearchEntriesRequest, ShowExchangeRequest, TailEntriesRequest,
+    audit_service_client::AuditServiceClient,
+};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tonic::{Streaming, transport::Channel};
+
+use crate::{
+    answer,
+    config::Role,
+    connect::AdminArgs,
+    exit::{Exit, Stop},
+};
+use filter::FilterArgs;
+use print::{Form, Printer};
+
+/// Search, show, follow and export the ledger.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Write every entry that matches into a file, oldest first.
+    Export(Box<Export>),
+    /// Entries that match, newest first.
+    Search(Box<Search>),
+    /// Every entry of one exchange.
+    Show(Show),
+    /// Entries as they are committed.
+    Tail(Box<Tail>),
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct FormArgs {
+    /// Print JSON, one entry a line.
+    #[arg(long)]
+    json: bool,
+    /// Print CSV with a line of headings.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+impl FormArgs {
+    const fn form(self) -> Form {
+        match (self.json, self.csv) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Csv,
+            _ => Form::Table,
+        }
+    }
+}
+
+/// Arguments of `audit search`.
+#[derive(Debug, clap::Args)]
+pub struct Search {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Most entries to print.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u32,
+    /// Oldest first.
+    #[arg(long)]
+    ascending: bool,
+    /// Go on behind this index.
+    #[arg(long, value_name = "INDEX")]
+    cursor: Option<u64>,
+    #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `audit show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// The exchange id, as answers carry it in banqiao-exchange-id.
+    exchange_id: String,
+    /// Open private parts too: subjects, operator, case number, client address. The entry of this query says so.
+    #[arg(long)]
+    open_private: bool,
+    #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `audit tail`.
+#[derive(Debug, clap::Args)]
+pub struct Tail {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Begin at this index. Default: only new entries.
+    #[arg(long, value_name = "INDEX")]
+    from: Option<u64>,
+    /// Stop at the end instead of waiting for new entries.
+    #[arg(long)]
+    stop_at_end: bool,
+    #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of `audit export`.
+#[derive(Debug, clap::Args)]
+pub struct Export {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// The file to write. It must not exist.
+    #[arg(long, short = 'o', value_name = "FILE")]
+    output: PathBuf,
+    /// Write CSV instead of JSON lines.
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+impl AuditCommand {
+    /// Runs the command.
+    ///
+    /// # Errors
+    ///
+    /// [`Stop`] where the gateway cannot be reached or refuses.
+    pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        match self {
+            Self::Export(command) => command.run(out).await,
+            Self::Search(command) => command.run(out).await,
+            Self::Show(command) => command.run(out).await,
+            Self::Tail(command) => command.run(out).await,
+        }
+    }
+}
+
+async fn auditor(admin: &AdminArgs) -> Result<AuditServiceClient<Channel>, Stop> {
+    Ok(AuditServiceClient::new(admin.connect(Role::Auditor).await?))
+}
+
+impl Search {
+    async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        let request = SearchEntriesRequest {
+            filter: Some(self.filter.parse()?),
+            limit: self.limit,
+            ascending: self.ascending,
+            cursor: self.cursor,
+        };
+        let asked = auditor(&self.admin).await?.search_entries(request).await;
+        let mut found = asked.map_err(|status| answer::stop(&status))?.into_inner();
+        let mut printer = Printer::new(self.form.form());
+        while let Some(message) = found
+            .message()
+            .await
+            .map_err(|status| answer::stop(&status))?
+        {
+            printer.entry(out, &message.entry.unwrap_or_default())?;
+        }
+        printer.finish(out)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Show {
+    async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        let request = ShowExchangeRequest {
+            exchange_id: self.exchange_id.clone(),
+            open_private: self.open_private,
+        };
+        let asked = auditor(&self.admin).await?.show_exchange(request).await;
+        let entries = asked
+            .map_err(|status| answer::stop(&status))?
+            .into_inner()
+            .entries;
+        if entries.is_empty() {
+            return Err(Stop::new(Exit::Failed, "this ledger has no entry of the exchange").into());
+        }
+        let form = if matches!(self.form.form(), Form::Table) {
+            Form::Whole
+        } else {
+            self.form.form()
+        };
+        let mut printer = Printer::new(form);
+        for entry in &entries {
+            printer.entry(out, entry)?;
+        }
+        printer.finish(out)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Tail {
+    async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        let mut entries = tail(
+            &self.admin,
+            self.filter.parse()?,
+            self.from,
+            self.stop_at_end,
+        )
+        .await?;
+        let mut printer = Printer::new(match self.form.form() {
+            // Rows leave as they come, so their widths cannot wait for the longest.
+            Form::Table => Form::Rows,
+            form => form,
+        });
+        while let Some(entry) = next(&mut entries).await? {
+            printer.entry(out, &entry)?;
+            out.flush()?;
+        }
+        printer.finish(out)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Export {
+    async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        let filter = self.filter.parse()?;
+        let private = !(filter.subject.is_empty()
+            && filter.operator.is_empty()
+            && filter.case_number.is_empty());
+        let file = fs::File::create_new(&self.output).map_err(|error| {
+            Stop::usage(format!("cannot make {}", self.output.display())).caused_by(error)
+        })?;
+        let mut file = io::BufWriter::new(file);
+        let mut printer = Printer::new(if self.csv { Form::Csv } else { Form::Json });
+        let bar = bar();
+        let mut written = 0_u64;
+        if private {
+            let request = SearchEntriesRequest {
+                filter: Some(filter),
+                limit: u32::MAX,
+                ascending: true,
+                cursor: None,
+            };
+            let asked = auditor(&self.admin).await?.search_entries(request).await;
+            let mut found = asked.map_err(|status| answer::stop(&status))?.into_inner();
+            while let Some(message) = found
+                .message()
+                .await
+                .map_err(|status| answer::stop(&status))?
+            {
+                printer.entry(&mut file, &message.entry.unwrap_or_default())?;
+                written += 1;
+                bar.inc(1);
+            }
+        } else {
+            let mut entries = tail(&self.admin, filter, Some(0), true).await?;
+            while let Some(entry) = next(&mut entries).await? {
+                printer.entry(&mut file, &entry)?;
+                written += 1;
+                bar.inc(1);
+            }
+        }
+        printer.finish(&mut file)?;
+        file.into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()
+            .context("the export could not be kept")?;
+        bar.finish_and_clear();
+        writeln!(out, "{written} entries in {}", self.output.display())?;
+        Ok(Exit::Done)
+    }
+}
+
+type Entries = Streaming<banqiao_proto::ledger::v1::TailEntriesResponse>;
+
+async fn tail(
+    admin: &AdminArgs,
+    filter: EntryFilter,
+    from_index: Option<u64>,
+    stop_at_end: bool,
+) -> Result<Entries> {
+    let request = TailEntriesRequest {
+        from_index,
+        filter: Some(filter),
+        stop_at_end,
+    };
+    let asked = auditor(admin).await?.tail_entries(request).await;
+    Ok(asked.map_err(|status| answer::stop(&status))?.into_inner())
+}
+
+async fn next(entries: &mut Entries) -> Result<Option<IndexedEntry>> {
+    let message = entries
+        .message()
+        .await
+        .map_err(|status| answer::stop(&status))?;
+    Ok(message.map(|message| message.entry.unwrap_or_default()))
+}
+
+fn bar() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let bar = ProgressBar::new_spinner();
+    match ProgressStyle::with_template("{spinner} {human_pos} entries, {per_sec}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,282 @@
+//! Entries for people, for programs and for spreadsheets.
+
+use std::io;
+
+use anyhow::Result;
+use banqiao_ledger::{Decoded, decode};
+use banqiao_proto::{
+    ReasonTable,
+    exchange::v1::Reason,
+    ledger::v1::{Direction, Entry, IndexedEntry, Kind, PrivatePart, Side},
+};
+use serde_json::{Value, json};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::{
+    moment,
+    reasons::code_name,
+    text::{cell, clean, json as json_text, table::Table},
+};
+
+/// How entries are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    Csv,
+    Json,
+    /// A line as each entry comes.
+    Rows,
+    /// Aligned, at the end.
+    Table,
+    /// Every field, a paragraph for each entry.
+    Whole,
+}
+
+const HEADINGS: [&str; 10] = [
+    "INDEX", "TIME", "KIND", "SIDE", "CLIENT", "PROVIDER", "METHOD", "PURPOSE", "RESULT",
+    "EXCHANGE",
+];
+
+/// Writes entries.
+pub(super) struct Printer {
+    form: Form,
+    table: Table,
+    begun: bool,
+}
+
+impl Printer {
+    pub(super) const fn new(form: Form) -> Self {
+        Self {
+            form,
+            table: Table::new(&HEADINGS),
+            begun: false,
+        }
+    }
+
+    pub(super) fn entry(&mut self, out: &mut dyn io::Write, indexed: &IndexedEntry) -> Result<()> {
+        let entry = match decode(&indexed.entry) {
+            Ok(Decoded::Entry(entry)) => *entry,
+            // Of a newer version: shown as what can be said of it.
+            _ => Entry::default(),
+        };
+        let cells = cells(indexed.index, &entry);
+        match self.form {
+            Form::Csv => {
+                if !std::mem::replace(&mut self.begun, true) {
+                    writeln!(out, "{}", HEADINGS.map(str::to_ascii_lowercase).join(","))?;
+                }
+                let mut line = csv::WriterBuilder::new()
+                    .has_headers(false)
+                    .from_writer(Vec::new());
+                line.write_record(cells.iter().map(|text| cell(text).into_owned()))?;
+                out.write_all(&line.into_inner().unwrap_or_default())?;
+            }
+            Form::Json => {
+                json_text::write_line(out, &value(indexed, &entry))?;
+                writeln!(out)?;
+            }
+            Form::Rows => {
+                let cells: Vec<_> = cells.iter().map(|text| clean(text)).collect();
+                writeln!(out, "{}", cells.join("  "))?;
+            }
+            Form::Table => self.table.row(cells),
+            Form::Whole => {
+                if std::mem::replace(&mut self.begun, true) {
+                    writeln!(out)?;
+                }
+                json_text::write_pretty(out, &value(indexed, &entry))?;
+                writeln!(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self, out: &mut dyn io::Write) -> Result<()> {
+        if matches!(self.form, Form::Table) {
+            self.table.write(out)?;
+        }
+        Ok(())
+    }
+}
+
+fn cells(index: u64, entry: &Entry) -> [String; 10] {
+    let client = entry.client.clone().unwrap_or_default();
+    let provider = entry.provider.clone().unwrap_or_default();
+    let named = |party: &banqiao_proto::ledger::v1::Party| {
+        if party.spiffe_id.is_empty() {
+            party.city.clone()
+        } else {
+            party.spiffe_id.clone()
+        }
+    };
+    let (method, actor) = match (entry.kind(), &entry.admin, &entry.read) {
+        (Kind::Admin, Some(admin), _) => (
+            format!("{} {}", admin.action, admin.target),
+            admin.actor.clone(),
+        ),
+        (Kind::Read, _, Some(read)) => (read.query.clone(), read.actor.clone()),
+        (Kind::Summary, ..) => (summary(entry), String::new()),
+        _ => (entry.method.clone(), named(&client)),
+    };
+    [
+        index.to_string(),
+        moment::local(entry.time_us),
+        kind(entry),
+        side(entry),
+        actor,
+        named(&provider),
+        method,
+        entry.purpose.clone(),
+        result(entry),
+        exchange(entry),
+    ]
+}
+
+fn kind(entry: &Entry) -> String {
+    let name = entry.kind().as_str_name();
+    name.strip_prefix("KIND_").unwrap_or(name).to_owned()
+}
+
+fn side(entry: &Entry) -> String {
+    match entry.side() {
+        Side::Unspecified => String::new(),
+        side => {
+            let name = side.as_str_name();
+            name.strip_prefix("SIDE_")
+                .unwrap_or(name)
+                .to_ascii_lowercase()
+        }
+    }
+}
+
+fn result(entry: &Entry) -> String {
+    let Some(result) = &entry.result else {
+        return String::new();
+    };
+    if result.interrupted {
+        return "INTERRUPTED".to_owned();
+    }
+    let reason = [result.reason(), result.peer_reason()]
+        .into_iter()
+        .find(|reason| *reason != Reason::Unspecified);
+    match reason {
+        Some(reason) => ReasonTable::name(reason).to_owned(),
+        None => code_name(Code::from(i32::try_from(result.status).unwrap_or(2))).to_owned(),
+    }
+}
+
+fn exchange(entry: &Entry) -> String {
+    match Uuid::from_slice(&entry.exchange) {
+        Ok(id) => format!("{id}/{}", entry.attempt),
+        Err(_) => String::new(),
+    }
+}
+
+fn summary(entry: &Entry) -> String {
+    let Some(summary) = &entry.summary else {
+        return String::new();
+    };
+    let counts = summary
+        .counts
+        .iter()
+        .map(|count| format!("{}×{}", count.count, ReasonTable::name(count.reason())));
+    let counts: Vec<String> = counts.collect();
+    let gap = if summary.gap { "gap: " } else { "" };
+    format!("{gap}{}", counts.join(" "))
+}
+
+fn reason(reason: Reason) -> Option<&'static str> {
+    (reason != Reason::Unspecified).then(|| ReasonTable::name(reason))
+}
+
+fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
+    let party = |party: &Option<banqiao_proto::ledger::v1::Party>| {
+        party.as_ref().map(|party| {
+            json!({
+                "id": party.spiffe_id,
+                "city": party.city,
+                "agency": party.agency,
+                "key_sha256": hex::encode(&party.key_sha256),
+            })
+        })
+    };
+    let decision = entry.decision.as_ref();
+    let result = entry.result.as_ref();
+    let replica = entry.replica.as_ref();
+    let mut object = json!({
+        "index": indexed.index,
+        "leaf": hex::encode(banqiao_ledger::digest::leaf_hash(&indexed.entry)),
+        "uid": Uuid::from_slice(&entry.uid).ok(),
+        "time": moment::utc(entry.time_us),
+        "kind": kind(entry),
+        "side": side(entry),
+        "exchange": Uuid::from_slice(&entry.exchange).ok(),
+        "attempt": entry.attempt,
+        "client": party(&entry.client),
+        "provider": party(&entry.provider),
+        "method": entry.method,
+        "purpose": entry.purpose,
+        "basis": entry.basis,
+        "descriptor_digest": hex::encode(&entry.descriptor_digest),
+        "grant": decision.map(|decision| decision.grant_id.clone()),
+        "refused": decision.and_then(|decision| reason(decision.reason())),
+        "grant_set_digest": decision.map(|decision| hex::encode(&decision.grant_set_digest)),
+        "directory_version": decision.map(|decision| decision.directory_version),
+        "request": entry.request.as_ref().map(direction),
+        "response": entry.response.as_ref().map(direction),
+        "status": result.map(|result| code_name(Code::from(i32::try_from(result.status).unwrap_or(2)))),
+        "reason": result.and_then(|result| reason(result.reason())),
+        "peer_reason": result.and_then(|result| reason(result.peer_reason())),
+        "duration_us": result.map(|result| result.duration_us),
+        "interrupted": result.map(|result| result.interrupted),
+        "closed_by": result.map(|result| result.closed_by.clone()),
+        "replica": replica.map(|replica| replica.id.clone()),
+        "boot": replica.and_then(|replica| Uuid::from_slice(&replica.boot).ok()),
+        "counter": replica.map(|replica| replica.counter),
+        "admin": entry.admin.as_ref().map(|admin| json!({
+            "action": admin.action,
+            "actor": admin.actor,
+            "target": admin.target,
+            "before": hex::encode(&admin.before),
+            "after": hex::encode(&admin.after),
+        })),
+        "read": entry.read.as_ref().map(|read| json!({
+            "actor": read.actor, "query": read.query, "shown": read.shown,
+        })),
+        "summary": entry.summary.as_ref().map(|summary| json!({
+            "from": moment::utc(summary.from_us),
+            "until": moment::utc(summary.until_us),
+            "gap": summary.gap,
+            "counts": summary.counts.iter().map(|count| json!({
+                "reason": ReasonTable::name(count.reason()), "client": count.client, "count": count.count,
+            })).collect::<Vec<_>>(),
+        })),
+        "private": indexed.private_part.as_ref().map(private),
+    });
+    // What is not of this kind of entry is left out.
+    if let Value::Object(fields) = &mut object {
+        fields.retain(|_, value| !value.is_null() && *value != Value::String(String::new()));
+    }
+    object
+}
+
+fn direction(direction: &Direction) -> Value {
+    json!({
+        "root": hex::encode(&direction.root),
+        "count": direction.count,
+        "bytes": direction.bytes,
+        "complete": direction.complete,
+    })
+}
+
+fn private(private: &PrivatePart) -> Value {
+    json!({
+        "subjects": private.subjects.iter().map(|subject| json!({
+            "kind": subject.kind, "value": subject.value,
+        })).collect::<Vec<_>>(),
+        "operator": private.operator,
+        "case": private.case_number,
+        "client_address": private.client_address,
+        "error": private.error_text,
+    })
+}
