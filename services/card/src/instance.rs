@@ -128,7 +128,7 @@ impl Instance {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(config: CardConfig, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    Instance::start(config, Clock::system())
+    Box::pin(Instance::start(config, Clock::system()))
         .await?
         .serve(shutdown)
         .await

@@ -163,13 +163,15 @@ impl CardService for CardServer {
         request: Request<ReportLossRequest>,
     ) -> Result<Response<ReportLossResponse>, Status> {
         let caller = caller_of(&request);
-        answered(caller.as_ref().ok().map(|caller| caller.exchange), async {
+        let exchange = caller.as_ref().ok().map(|caller| caller.exchange);
+        // Boxed: it holds a transaction and its statements.
+        let reported = Box::pin(async {
             let caller = caller?;
             let request = LossReport::parse(request.get_ref(), self.today());
             let request = request.map_err(CallError::CallerInvalid)?;
             Ok(self.cards.report_loss(&request, &caller).await?)
-        })
-        .await
+        });
+        answered(exchange, reported).await
     }
 
     type WatchCardStatesStream =
@@ -200,9 +202,9 @@ impl CardService for CardServer {
         request: Request<Streaming<ImportCardsRequest>>,
     ) -> Result<Response<ImportCardsResponse>, Status> {
         let caller = caller_of(&request);
-        answered(caller.as_ref().ok().map(|caller| caller.exchange), async {
-            self.import(&caller?, request.into_inner()).await
-        })
-        .await
+        let exchange = caller.as_ref().ok().map(|caller| caller.exchange);
+        // Boxed: it holds a batch and its transaction.
+        let imported = Box::pin(async { self.import(&caller?, request.into_inner()).await });
+        answered(exchange, imported).await
     }
 }
