@@ -93,7 +93,11 @@ pub fn unreadable_subjects(service: &Service) -> Vec<String> {
     for method in &service.methods {
         for message in [&method.request, &method.response] {
             let plan = SubjectPlan::for_message(message);
-            fields.extend(plan.unusable().iter().map(|field| format!("{} {field}", message.full_name())));
+            fields.extend(
+                plan.unusable()
+                    .iter()
+                    .map(|field| format!("{} {field}", message.full_name())),
+            );
         }
     }
     fields.sort();

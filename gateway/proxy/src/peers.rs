@@ -196,7 +196,11 @@ async fn fetch_catalog(
     let (entries, sets) = (Arc::new(entries), Arc::new(sets));
     let work = (Arc::clone(&entries), Arc::clone(&sets));
     let next = tokio::task::spawn_blocking(move || assemble(&work.0, &work.1));
-    let next = next.await.ok().flatten().ok_or(PeerError::Malformed { city: city.code })?;
+    let next = next
+        .await
+        .ok()
+        .flatten()
+        .ok_or(PeerError::Malformed { city: city.code })?;
     if held.is_some_and(|held| held.same_as(&next)) {
         return Ok(false);
     }

@@ -48,6 +48,11 @@ impl Instance {
     /// # Errors
     /// See [`RunError`].
     pub async fn start(config: CardConfig, clock: Clock) -> Result<Self, RunError> {
+        // Boxed: opening a database and migrating it holds much that its callers need not carry.
+        Box::pin(Self::build(config, clock)).await
+    }
+
+    async fn build(config: CardConfig, clock: Clock) -> Result<Self, RunError> {
         let telemetry =
             Telemetry::build(config.telemetry, clock.clone()).map_err(RunError::Telemetry)?;
         let server = Server::bind(
@@ -128,7 +133,7 @@ impl Instance {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(config: CardConfig, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    Box::pin(Instance::start(config, Clock::system()))
+    Instance::start(config, Clock::system())
         .await?
         .serve(shutdown)
         .await
