@@ -284,3 +284,22 @@ async fn only_disclosed_fields_leave_the_city() {
         record.parts
     );
 }
+
+#[tokio::test]
+async fn health_is_answered_by_the_gateway_itself() {
+    let (network, service) = Network::echo().await.unwrap();
+    let caller = network.cities[0].caller(SYSTEM).await.unwrap();
+    let before = service.seen().len();
+    let head = Head::bare("/grpc.health.v1.Health/Check");
+    let answer = caller.unary(&head, &()).await.unwrap();
+    assert_eq!(answer.code(), Some(0), "{:?}", answer.grpc());
+    // Field 1, SERVING.
+    assert_eq!(answer.messages[0].bytes.as_ref(), [8, 1]);
+    let of_services = service
+        .seen()
+        .iter()
+        .skip(before)
+        .filter(|seen| !seen.path.contains("Health"))
+        .count();
+    assert_eq!(of_services, 0);
+}

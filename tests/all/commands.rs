@@ -7,6 +7,7 @@ use banqiao_tests::{
     echo::EchoRequest,
     network::{Network, Plan, SYSTEM, set},
     process::program,
+    wait::{PATIENCE, wait_until},
     wire::Head,
 };
 use serde_json::Value;
@@ -103,6 +104,17 @@ async fn call_finds_the_method_and_speaks_json() {
         arguments.extend(why);
         banqiao(network.folder(), &arguments).await
     };
+    // The consumer's gateway asks its peers for their catalogues each second here.
+    let mut list = vec!["call", "EchoService", "--list"];
+    list.extend(own);
+    wait_until("the service in the list", PATIENCE, || async {
+        banqiao(network.folder(), &list)
+            .await
+            .out
+            .contains("EchoService")
+    })
+    .await
+    .unwrap();
     let said = call("EchoService/Echo", "{\"text\":\"板桥\"}", &why).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
     let answer: Value = serde_json::from_str(&said.out).unwrap();
@@ -193,4 +205,101 @@ async fn audit_and_grants_are_shown_as_table_json_and_csv() {
     question.extend(["--purpose", "case-handling"]);
     let explained = ask(&question).await;
     assert!(explained.contains("permitted"), "{explained}");
+}
+
+#[tokio::test]
+async fn network_is_made_from_nothing_by_the_commands_of_the_readme() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut plan = Plan::cities(2).lay_out().unwrap();
+    let folder = plan.folder().join("made");
+    std::fs::create_dir(&folder).unwrap();
+    let run = async |arguments: &[&str]| {
+        let said = banqiao(&folder, arguments).await;
+        assert_eq!(
+            said.code,
+            Some(0),
+            "{arguments:?}: {}{}",
+            said.out,
+            said.err
+        );
+        assert!(
+            !(said.out.clone() + &said.err).contains("PRIVATE KEY"),
+            "{arguments:?}"
+        );
+        said.out
+    };
+    let mut members = Vec::new();
+    for (city, name) in plan.cities.iter().zip(["qingdao", "yantai"]) {
+        let domain = city.domain;
+        run(&["pki", "init-city", "--ca", name, "--trust-domain", domain]).await;
+        run(&["pki", "issue", "gateway", "--ca", name, "--loopback"]).await;
+        run(&["pki", "issue", "system", SYSTEM, "--ca", name, "--loopback"]).await;
+        run(&["directory", "init", "--key-only", name]).await;
+        members.push(format!(
+            "{}={name}@{}",
+            city.code,
+            city.gateway().inter_city
+        ));
+    }
+    run(&[
+        "directory",
+        "init",
+        "--city",
+        &members[0],
+        "--city",
+        &members[1],
+    ])
+    .await;
+    let sign = ["directory", "sign", "directory.json", "--key"];
+    run(&[
+        &sign[..],
+        &["qingdao/directory.key", "--toml", "directory.toml"],
+    ]
+    .concat())
+    .await;
+    // One signature of two is not enough.
+    let payload = std::fs::read(folder.join("directory.toml")).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &payload);
+    let pin = hex::encode(digest);
+    let verify = ["directory", "verify", "directory.json", "--pin", &pin];
+    assert_eq!(banqiao(&folder, &verify).await.code, Some(1));
+    run(&[&sign[..], &["yantai/directory.key"]].concat()).await;
+    run(&verify).await;
+    assert!(
+        run(&["directory", "show", "directory.json"])
+            .await
+            .contains(&pin)
+    );
+    for file in [
+        "qingdao/ca.key",
+        "qingdao/gateway.key",
+        "qingdao/directory.key",
+    ] {
+        let mode = std::fs::metadata(folder.join(file))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    for (city, name) in plan.cities.iter_mut().zip(["qingdao", "yantai"]) {
+        let gateway = city.gateway_mut();
+        let made = |file: &str| folder.join(name).join(file).display().to_string();
+        set(
+            &mut gateway.config,
+            "identity.certificate",
+            made("gateway.crt"),
+        );
+        set(
+            &mut gateway.config,
+            "identity.private_key",
+            made("gateway.key"),
+        );
+        let directory = folder.join("directory.json").display().to_string();
+        set(&mut gateway.config, "directory.file", directory);
+        set(&mut gateway.config, "directory.pin", pin.clone());
+        let crls = ["qingdao", "yantai"].map(|name| format!("../made/{name}/crl.der"));
+        set(&mut gateway.config, "crls.files", crls.to_vec());
+        gateway.write_config().unwrap();
+    }
+    plan.run().await.unwrap();
 }

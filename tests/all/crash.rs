@@ -206,6 +206,7 @@ async fn another_replica_closes_what_a_dead_one_left_open() {
         .await
         .unwrap();
     call.send(&Message::of(&WatchRequest {})).await.unwrap();
+    call.finish();
     let (_request, headers, mut messages) = call.headers().await.unwrap();
     assert!(messages.next().await.unwrap().is_some());
     let id = headers

@@ -147,6 +147,7 @@ async fn slow_reader_holds_the_service_back() {
     call.send(&Message::of(&ExpandRequest::default()))
         .await
         .unwrap();
+    call.finish();
     let (mut request, _, mut messages) = call.headers().await.unwrap();
     assert!(messages.next().await.unwrap().is_some());
     // Nothing more is read: the windows fill, and then nothing moves.

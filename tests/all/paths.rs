@@ -60,7 +60,6 @@ async fn only_the_canonical_path_reaches_a_service() {
         ),
         ("a query", path(&format!("{ECHO}?x=1"))),
         ("an empty query", path(&format!("{ECHO}?"))),
-        ("a fragment", path(&format!("{ECHO}#x"))),
         ("a NUL", path(&format!("{ECHO}\0"))),
         ("a line feed", path(&format!("{ECHO}\n"))),
         ("a tab", path(&format!("{ECHO}\t"))),
@@ -93,7 +92,6 @@ async fn only_the_canonical_path_reaches_a_service() {
         ("two paths", ordinary().with(":path", ECHO)),
         ("GET", ordinary().set(":method", "GET")),
         ("CONNECT", ordinary().set(":method", "CONNECT")),
-        ("another scheme", ordinary().set(":scheme", "ftp")),
     ];
     for (what, block) in rows {
         let answer = hostile::call(address, tls.clone(), &block, &request)
@@ -133,4 +131,30 @@ async fn only_the_canonical_path_reaches_a_service() {
         .await
         .unwrap();
     assert_eq!(answer.code(), Some(0), "{:?}", answer.grpc());
+}
+
+/// The HTTP library drops a fragment before anybody sees it, so that one path is judged, recorded and called.
+#[tokio::test]
+async fn fragment_is_no_part_of_the_path_that_anybody_sees() {
+    let (network, service) = Network::echo().await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    let address = qingdao.gateway().client;
+    let head = Head::new(ECHO, "370600");
+    let block =
+        Block::of(&head, &address.to_string()).set(":path", format!("{ECHO}#/other.Service/No"));
+    let tls = qingdao.tls(SYSTEM).unwrap();
+    let answer = hostile::call(address, tls, &block, &EchoRequest::default())
+        .await
+        .unwrap();
+    let (exchange, _) = answer.exchange().unwrap();
+    assert!(service.seen().iter().all(|seen| !seen.path.contains('#')));
+    for city in [qingdao, yantai] {
+        let records = city.admin().exchange(exchange).await.unwrap();
+        assert!(
+            records.iter().all(|record| record.entry.method == ECHO),
+            "{records:?}"
+        );
+    }
 }

@@ -174,7 +174,7 @@ async fn gateway_speaks_only_for_its_own_city_and_only_to_the_city_that_it_reach
         (
             "no client",
             stated(&client).without("banqiao-client"),
-            Some(Reason::ClientCityMismatch),
+            Some(Reason::MetadataInvalid),
         ),
         (
             "a third city",

@@ -21,6 +21,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_types::StatusExt as _;
 use tower::service_fn;
 use uuid::Uuid;
 
@@ -46,6 +47,13 @@ impl Role {
             Self::Operator => "operator.sock",
         }
     }
+}
+
+/// A refusal with everything that its details say.
+fn told(status: tonic::Status) -> anyhow::Error {
+    let details = status.get_error_details();
+    let faults = details.bad_request().map(|bad| &bad.field_violations);
+    anyhow::anyhow!("{status}: {:?}, {faults:?}", details.error_info())
 }
 
 /// The admin listener of one gateway.
@@ -93,7 +101,8 @@ impl Admin {
         let answer = self
             .grants(Role::Administrator)
             .add_grant(request)
-            .await?
+            .await
+            .map_err(told)?
             .into_inner();
         answer.grant.context("no grant in the answer")
     }
@@ -128,7 +137,8 @@ impl Admin {
         };
         self.operation(Role::Administrator)
             .register_descriptor_set(request)
-            .await?;
+            .await
+            .map_err(told)?;
         Ok(())
     }
 

@@ -172,6 +172,7 @@ pub(super) const OUTAGES: &[Row] = &[
                 let head = Scene::head("/example.echo.v1.RuledService/Watch");
                 let mut call = caller.open(&head).await.unwrap();
                 call.send(&Message::of(&WatchRequest {})).await.unwrap();
+                call.finish();
                 let (_request, headers, mut messages) = call.headers().await.unwrap();
                 assert!(messages.next().await.unwrap().is_some());
                 let id = headers

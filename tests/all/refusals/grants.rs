@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::ServiceUnknown,
-        at: At::Provider,
+        at: At::Consumer,
         how: "a service that nobody provides",
         provoke: |scene| {
             Box::pin(async {
@@ -70,7 +70,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::ServiceUnknown,
-        at: At::Provider,
+        at: At::Consumer,
         how: "a method that a granted service does not have",
         provoke: |scene| {
             Box::pin(async {

@@ -1,5 +1,7 @@
 //! Nothing crosses that cannot be recorded.
 
+use std::{path::PathBuf, process::Command};
+
 use banqiao_proto::{
     exchange::v1::Reason,
     ledger::v1::{EntryFilter, Kind},
@@ -82,28 +84,41 @@ async fn locked_sqlite_file_stops_calls_and_leaves_a_gap_entry() {
     assert!(reached > 0 && answered == 0);
 }
 
+/// Files with the immutable flag, which holds against root and against files that are open.
+struct ReadOnly(Vec<PathBuf>);
+
+impl ReadOnly {
+    fn set(files: Vec<PathBuf>) -> Option<Self> {
+        Self::change("+i", &files).then_some(Self(files))
+    }
+
+    fn change(flag: &str, files: &[PathBuf]) -> bool {
+        let changed = Command::new("chattr").arg(flag).args(files).status();
+        changed.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        Self::change("-i", &self.0);
+    }
+}
+
 #[tokio::test]
 async fn sqlite_file_made_read_only_stops_calls() {
     let scene = Scene::new(Network::echo().await.unwrap()).await;
     let folder = scene.consumer().gateway().folder.clone();
     let files = ["gateway.db", "gateway.db-wal"].map(|name| folder.join(name));
-    // The immutable flag holds against root and against files that are open.
-    let flag = |flag: &str| {
-        let changed = std::process::Command::new("chattr")
-            .arg(flag)
-            .args(&files)
-            .status();
-        changed.is_ok_and(|status| status.success())
-    };
-    if !flag("+i") {
+    let Some(read_only) = ReadOnly::set(files.to_vec()) else {
         // Not every file system has the flag; the locked file above shows the same refusal.
         println!("skipped: no immutable files here");
         return;
-    }
-    let refused = until_refused(&scene, &Scene::head(ECHO), Reason::LedgerUnavailable).await;
-    let unflagged = flag("-i");
-    assert!(unflagged);
+    };
+    // The call whose commit met the fault may wait for its own deadline; those after it are refused at once.
+    let head = Scene::head(ECHO).with("grpc-timeout", "5S");
+    let refused = until_refused(&scene, &head, Reason::LedgerUnavailable).await;
     assert!(refused.exchange().is_some());
+    drop(read_only);
     carried(&scene).await;
 }
 
@@ -136,6 +151,7 @@ pub(super) const POSTGRES: &[Row] = &[
                 let head = Scene::head("/example.echo.v1.RuledService/Watch");
                 let mut call = scene.caller.open(&head).await.unwrap();
                 call.send(&Message::of(&WatchRequest {})).await.unwrap();
+                call.finish();
                 let (_request, headers, mut messages) = call.headers().await.unwrap();
                 let first = messages.next().await.unwrap().unwrap();
                 let mut connection = PgConnection::connect(&url(scene, 1)).await.unwrap();
