@@ -28,7 +28,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Port of a gateway's client listener where an address names none.
 const DEFAULT_GATEWAY_PORT: u16 = 8443;
 /// Where the sockets of a gateway are that was set up by the shipped units.
-const DEFAULT_ADMIN: &str = "unix:/run/banqiao";
+const DEFAULT_ADMIN: &str = "unix:/run/banqiao-gateway";
 
 /// Certificate, key and CA of who calls.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -69,15 +69,10 @@ impl TlsArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct AdminArgs {
     /// The gateway's admin listener: unix:SOCKET, unix:FOLDER with ROLE.sock in it, or https://HOST:PORT.
-    #[arg(
-        long,
-        value_name = "TARGET",
-        env = "BANQIAO_ADMIN",
-        default_value = DEFAULT_ADMIN,
-        conflicts_with = "config"
-    )]
-    admin: String,
-    /// Find the socket in the gateway's config.
+    /// Default: unix:/run/banqiao-gateway
+    #[arg(long, value_name = "TARGET", env = "BANQIAO_ADMIN")]
+    admin: Option<String>,
+    /// Find the socket in the gateway's config, where --admin is not given.
     #[arg(long, value_name = "FILE", env = "BANQIAO_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -91,7 +86,7 @@ impl AdminArgs {
     ///
     /// [`Stop`] where the target is malformed, has no socket for the role, or cannot be reached.
     pub async fn connect(&self, role: Role) -> Result<Channel, Stop> {
-        if let Some(file) = &self.config {
+        if let (None, Some(file)) = (&self.admin, &self.config) {
             let sockets = config::admin_sockets(file).map_err(|error| {
                 Stop::usage(format!("no socket to be found in {}", file.display())).caused_by(error)
             })?;
@@ -101,7 +96,8 @@ impl AdminArgs {
             })?;
             return unix(&socket).await;
         }
-        if let Some(path) = self.admin.strip_prefix("unix:") {
+        let target = self.admin.as_deref().unwrap_or(DEFAULT_ADMIN);
+        if let Some(path) = target.strip_prefix("unix:") {
             let path = Path::new(path.strip_prefix("//").unwrap_or(path));
             let socket = if path.is_dir() {
                 path.join(format!("{role}.sock"))
@@ -110,12 +106,11 @@ impl AdminArgs {
             };
             return unix(&socket).await;
         }
-        if self.admin.starts_with("https://") {
-            return gateway(&self.admin, &self.tls.files()?).await;
+        if target.starts_with("https://") {
+            return gateway(target, &self.tls.files()?).await;
         }
         Err(Stop::usage(format!(
-            "--admin {}: write unix:SOCKET, unix:FOLDER or https://HOST:PORT",
-            self.admin
+            "--admin {target}: write unix:SOCKET, unix:FOLDER or https://HOST:PORT"
         )))
     }
 }
@@ -199,11 +194,18 @@ impl Target {
             .host()
             .filter(|host| sound && !host.is_empty())
             .ok_or_else(wrong)?;
+        // `Uri::port` passes over a port that is no number, as if there were none.
+        let port = match authority.get(host.len()..).unwrap_or_default() {
+            "" => DEFAULT_GATEWAY_PORT,
+            port => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .ok_or_else(wrong)?,
+        };
         let host = host
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        let port = uri.port_u16().unwrap_or(DEFAULT_GATEWAY_PORT);
         Ok(Self { host, port, uri })
     }
 }

@@ -125,9 +125,8 @@ fn connection(
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     async move {
-        match tokio::time::timeout(CONNECTION_AGE, connection).await {
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "an ops connection broke"),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_AGE, connection).await {
+            tracing::debug!(%peer, %error, "an ops connection broke");
         }
     }
 }

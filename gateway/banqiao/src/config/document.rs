@@ -56,7 +56,7 @@ pub(super) fn parse(
 pub(super) fn admin_sockets(file: &Path, text: &str) -> Result<Vec<(Role, PathBuf)>, ConfigError> {
     let faults = Faults::new(text);
     let (table, _) = DeTable::parse_recoverable(text);
-    let base = file.parent().unwrap_or(Path::new("/"));
+    let base = file.parent().unwrap_or_else(|| Path::new("/"));
     let mut admin = Section::root(&faults, table.get_ref())
         .section("listeners")
         .section("admin");
@@ -76,7 +76,7 @@ pub(super) fn admin_sockets(file: &Path, text: &str) -> Result<Vec<(Role, PathBu
 
 /// Reads everything before it gives up on anything, so that every fault is found.
 fn read(file: &Path, mut root: Section<'_, '_>, clock: &Clock) -> Option<Config> {
-    let base = file.parent().unwrap_or(Path::new("/"));
+    let base = file.parent().unwrap_or_else(|| Path::new("/"));
     let city = root.required(
         "city",
         "write the city's code, such as city = \"370200\"",

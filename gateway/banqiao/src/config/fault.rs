@@ -110,7 +110,10 @@ impl<'a> Faults<'a> {
     /// Everything that was found: by line, what has none last.
     pub(super) fn into_sorted(self) -> Vec<Fault> {
         let mut found = self.found.into_inner();
-        found.sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
+        found.sort_by(|a, b| match (a.line, b.line) {
+            (Some(one), Some(other)) => (one, &a.key).cmp(&(other, &b.key)),
+            (one, other) => one.is_none().cmp(&other.is_none()),
+        });
         found
     }
 }

@@ -135,8 +135,8 @@ fn every_fault_is_found_at_once_with_its_line() {
         [
             ("city", Some(1)),
             ("identity.certificate", Some(4)),
-            ("crls.grace", Some(13)),
             ("crls.refrehs", Some(12)),
+            ("crls.grace", Some(13)),
             ("listeners.inter_city.address", Some(19)),
             ("ledger.url", Some(28)),
             ("replica", None),
