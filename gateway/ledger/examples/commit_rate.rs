@@ -1,4 +1,4 @@
-//! How fast a ledger commits: `cargo run --release -p banqiao-ledger --example commit_rate -- URL KEYS [SECONDS]`.
+//! How fast a ledger commits: `cargo run --release -p banqiao-ledger --example commit_rate -- URL KEYS [SECONDS [CALLS]]`.
 //!
 //! URL is that of an empty database, KEYS a folder for keys. Each call is an OPEN entry with a private part (a
 //! subject, an operator, a case: three tokens) and the CLOSE that ends it. So many calls wait at once; with 64 of them a
@@ -46,9 +46,13 @@ impl LedgerObserver for Commits {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let (Some(url), Some(keys)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: commit_rate URL KEYS [SECONDS]".into());
+        return Err("usage: commit_rate URL KEYS [SECONDS [CALLS]]".into());
     };
     let seconds = arguments.next().map_or(Ok(3), |text| text.parse())?;
+    let calls: Vec<usize> = match arguments.next() {
+        Some(text) => vec![text.parse()?],
+        None => vec![1, 8, 64, 256, 1_024],
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -58,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let observer = Arc::clone(&commits);
         let ledger = Ledger::open(settings, Clock::system(), observer).await?;
         println!("calls at once   entries/s   entries/commit   p50 ms   p99 ms   bytes/entry");
-        for at_once in [1, 8, 64, 256, 1_024] {
+        for at_once in calls {
             measure(&ledger, &commits, at_once, Duration::from_secs(seconds)).await;
         }
         ledger.close().await;

@@ -79,7 +79,7 @@ struct Batcher {
     settings: LedgerSettings,
     store: WriterSettings,
     /// The right to the file, with SQLite: as long as the thread lives, also while the file is closed.
-    _ownership: Option<Ownership>,
+    ownership: Option<Ownership>,
     writer: Option<Writer>,
     session: Session,
     unresolved: Option<Unresolved>,
@@ -167,7 +167,7 @@ impl Batcher {
             core,
             settings,
             store,
-            _ownership: ownership,
+            ownership,
             writer: None,
             session,
             unresolved: None,
@@ -358,6 +358,8 @@ impl Batcher {
             writer.close().await;
         }
         self.set_state(LedgerState::Closed);
+        // Whoever waits for the end may open the file anew at once.
+        drop(self.ownership.take());
         if let Some(answer) = self.closing.take() {
             // Nobody may be waiting any more.
             let _ = answer.send(());

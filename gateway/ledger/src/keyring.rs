@@ -20,6 +20,11 @@ use aws_lc_rs::{
     hkdf, hmac, rand,
 };
 use banqiao_directory::CityCode;
+use jiff::{
+    Timestamp,
+    civil::{Date, Time},
+    tz::Offset,
+};
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
@@ -39,17 +44,32 @@ impl Month {
     ///
     /// Times outside the years that a calendar knows fall into its first or last month.
     pub(crate) fn of(time_us: i64) -> Self {
-        let time = jiff::Timestamp::from_microsecond(time_us).unwrap_or(if time_us < 0 {
-            jiff::Timestamp::MIN
+        let time = Timestamp::from_microsecond(time_us).unwrap_or(if time_us < 0 {
+            Timestamp::MIN
         } else {
-            jiff::Timestamp::MAX
+            Timestamp::MAX
         });
-        let date = jiff::tz::Offset::UTC.to_datetime(time).date();
+        let date = Offset::UTC.to_datetime(time).date();
         Self::new(date.year(), date.month())
     }
 
     fn new(year: i16, month: i8) -> Self {
         Self(i32::from(year) * 12 + i32::from(month) - 1)
+    }
+
+    /// Its first moment, and the first that is no longer in it.
+    pub(crate) fn bounds_us(self) -> (i64, i64) {
+        let begin = |number: i32| {
+            let year = i16::try_from(number.div_euclid(12)).ok();
+            let month = i8::try_from(number.rem_euclid(12) + 1).ok();
+            let date = year
+                .zip(month)
+                .and_then(|(year, month)| Date::new(year, month, 1).ok());
+            let midnight = date.map(|date| date.to_datetime(Time::midnight()));
+            let time = midnight.and_then(|midnight| Offset::UTC.to_timestamp(midnight).ok());
+            time.map_or(i64::MAX, Timestamp::as_microsecond)
+        };
+        (begin(self.0), begin(self.0.saturating_add(1)))
     }
 
     /// The following month.
@@ -397,6 +417,10 @@ mod tests {
             assert_eq!(month.to_string(), text);
             assert_eq!(text.parse(), Ok(month));
             assert_eq!(Month::from_number(month.number()), month);
+            let (begin, end) = month.bounds_us();
+            assert!((begin..end).contains(&time_us));
+            assert_eq!((Month::of(begin), Month::of(end - 1)), (month, month));
+            assert_eq!(Month::of(end), month.next());
         }
         assert_eq!(
             "2025-12".parse::<Month>().unwrap().next().to_string(),

@@ -2,7 +2,7 @@
 //!
 //! A `Writer` is the one connection of the batcher; [`Reads`] are connections for everything else.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use banqiao_directory::CityCode;
 use sqlx::postgres::PgConnectOptions;
@@ -249,9 +249,9 @@ impl Writer {
         }
     }
 
-    /// Writes a planned batch.
-    pub(crate) async fn write(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), Fault> {
-        each!(self, store => store.write(boot, plan).await)
+    /// Writes a planned batch and commits.
+    pub(crate) async fn finish(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), CommitFault> {
+        each!(self, store => store.finish(boot, plan).await)
     }
 
     /// Commits.
@@ -415,15 +415,16 @@ impl Reads {
         each!(self, store => store.blocks(facet, value, from, order, limit).await)
     }
 
-    /// Entries with a token, from one on, in order.
+    /// Entries with a token within some segments, from one on, in order.
     pub(crate) async fn tokens(
         &self,
         token: Token,
+        segments: &RangeInclusive<u64>,
         from: u64,
         order: Order,
         limit: u32,
     ) -> Result<Vec<u64>, StoreError> {
-        each!(self, store => store.tokens(token, from, order, limit).await)
+        each!(self, store => store.tokens(token, segments, from, order, limit).await)
     }
 
     /// First and last block that hold a value in a range.

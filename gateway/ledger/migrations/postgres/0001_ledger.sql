@@ -51,12 +51,14 @@ CREATE TABLE private (
     PRIMARY KEY (ledger, idx)
 );
 
--- Search tokens of private parts: keyed hashes.
+-- Search tokens of private parts: keyed hashes. They are random; so that a growing ledger does not write all over a
+-- growing index, they are kept apart by segments of 4,096 entries.
 CREATE TABLE token (
-    ledger SMALLINT NOT NULL,
-    token  BYTEA    NOT NULL CHECK (octet_length(token) = 16),
-    idx    BIGINT   NOT NULL,
-    PRIMARY KEY (ledger, token, idx)
+    ledger  SMALLINT NOT NULL,
+    segment BIGINT   NOT NULL,
+    token   BYTEA    NOT NULL CHECK (octet_length(token) = 16),
+    idx     BIGINT   NOT NULL,
+    PRIMARY KEY (ledger, segment, token, idx)
 );
 
 -- Names of the secrets that the months' keys come from, so that replicas notice when theirs differ.

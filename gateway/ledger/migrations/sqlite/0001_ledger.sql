@@ -50,12 +50,14 @@ CREATE TABLE private (
     PRIMARY KEY (ledger, idx)
 ) STRICT, WITHOUT ROWID;
 
--- Search tokens of private parts: keyed hashes.
+-- Search tokens of private parts: keyed hashes. They are random; so that a growing ledger does not write all over a
+-- growing index, they are kept apart by segments of 4,096 entries.
 CREATE TABLE token (
-    ledger INTEGER NOT NULL,
-    token  BLOB    NOT NULL CHECK (length(token) = 16),
-    idx    INTEGER NOT NULL,
-    PRIMARY KEY (ledger, token, idx)
+    ledger  INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    token   BLOB    NOT NULL CHECK (length(token) = 16),
+    idx     INTEGER NOT NULL,
+    PRIMARY KEY (ledger, segment, token, idx)
 ) STRICT, WITHOUT ROWID;
 
 -- Names of the secrets that the months' keys come from, so that a wrong folder of keys is noticed.

@@ -61,13 +61,13 @@ impl Batcher {
             match attempt(writer, &mut self.session, &items).await {
                 Ok(committed) => {
                     self.core.size.send_replace(self.session.head.count());
-                    self.answer(items.into_iter().zip(committed.outcomes).collect());
                     if committed.entries > 0 {
                         let took = begun.elapsed();
                         self.core
                             .observer
                             .committed(committed.entries, committed.bytes, took);
                     }
+                    self.answer(items.into_iter().zip(committed.outcomes).collect());
                     return;
                 }
                 Err(Failure::Known(Fault::Transient(error))) if begun.elapsed() < RETRY_FOR => {
@@ -163,7 +163,7 @@ async fn attempt(
     session: &mut Session,
     items: &[Item],
 ) -> Result<Committed, Failure> {
-    match prepared(writer, session, items).await {
+    match planned(writer, session, items).await {
         Ok(plan) if plan.entries.is_empty() => {
             let outcomes = plan.outcomes;
             writer.rollback().await.map_err(Failure::Known)?;
@@ -173,7 +173,7 @@ async fn attempt(
                 bytes: 0,
             })
         }
-        Ok(plan) => match writer.commit().await {
+        Ok(plan) => match writer.finish(session.boot, &plan).await {
             Ok(()) => Ok(learn(session, plan)),
             Err(CommitFault::Refused(fault)) => undo(writer, Failure::Known(fault)).await,
             Err(CommitFault::Unknown(fault)) => {
@@ -193,6 +193,10 @@ async fn attempt(
 
 /// Rolls back. When that fails too, the connection is of no more use.
 async fn undo<T>(writer: &mut Writer, failure: Failure) -> Result<T, Failure> {
+    if matches!(failure, Failure::Known(Fault::Connection(_))) {
+        // The server rolls back by itself, and may not answer.
+        return Err(failure);
+    }
     match (writer.rollback().await, failure) {
         (Err(fault), Failure::Known(Fault::Transient(_) | Fault::Rejected(_))) => {
             Err(Failure::Known(Fault::Connection(fault.into_error())))
@@ -201,8 +205,8 @@ async fn undo<T>(writer: &mut Writer, failure: Failure) -> Result<T, Failure> {
     }
 }
 
-/// Everything of a transaction but its end.
-async fn prepared<'a>(
+/// Begins a transaction, and plans what it will write.
+async fn planned<'a>(
     writer: &mut Writer,
     session: &mut Session,
     items: &'a [Item],
@@ -226,11 +230,7 @@ async fn prepared<'a>(
         session.months.insert(*month, *id);
     }
     let mut plan = plan(items, &head, found, &session.seen, &session.replica);
-    if plan.entries.is_empty() {
-        return Ok(plan);
-    }
     plan.months = new_months;
-    writer.write(session.boot, &plan).await.map_err(known)?;
     Ok(plan)
 }
 

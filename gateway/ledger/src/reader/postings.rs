@@ -1,33 +1,46 @@
 //! Ordered lists of numbers (blocks or indices) that are read in pages, and what they have in common.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 use crate::{
     facet::Facet,
-    private::Token,
+    private::{SEGMENT, Token},
     reader::Order,
     store::{Reads, StoreError},
 };
 
 /// Numbers read at once.
 const PAGE: u32 = 256;
+/// Segments of the index of tokens that are looked into at once: few at first, more when they hold nothing.
+const FIRST_WINDOW: u64 = 32;
+const WIDEST_WINDOW: u64 = 1_024;
 
 /// One stored list.
 pub(super) enum Posting {
     /// Blocks that hold a value.
     Facet(Facet, Box<[u8]>),
-    /// Indices of entries with a token.
-    Token(Token),
+    /// Indices of entries with a token, within some segments.
+    Token(Token, RangeInclusive<u64>),
 }
 
 /// A list, read as far as it was needed.
 struct Cursor {
     posting: Posting,
     page: VecDeque<u64>,
+    window: u64,
     ended: bool,
 }
 
 impl Cursor {
+    const fn new(posting: Posting) -> Self {
+        Self {
+            posting,
+            page: VecDeque::new(),
+            window: FIRST_WINDOW,
+            ended: false,
+        }
+    }
+
     /// The first number at or behind `target`, in order.
     async fn seek(
         &mut self,
@@ -43,16 +56,61 @@ impl Cursor {
             self.page.pop_front();
         }
         if self.page.is_empty() && !self.ended {
-            self.page = match &self.posting {
-                Posting::Facet(facet, value) => {
-                    reads.blocks(*facet, value, target, order, PAGE).await?
-                }
-                Posting::Token(token) => reads.tokens(*token, target, order, PAGE).await?,
-            }
-            .into();
-            self.ended = self.page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            self.fill(reads, order, target).await?;
         }
         Ok(self.page.front().copied())
+    }
+
+    /// Reads the next page that is not empty.
+    async fn fill(&mut self, reads: &Reads, order: Order, target: u64) -> Result<(), StoreError> {
+        let full = usize::try_from(PAGE).unwrap_or(usize::MAX);
+        let (token, segments) = match &self.posting {
+            Posting::Facet(facet, value) => {
+                self.page = reads
+                    .blocks(*facet, value, target, order, PAGE)
+                    .await?
+                    .into();
+                self.ended = self.page.len() < full;
+                return Ok(());
+            }
+            Posting::Token(token, segments) => (*token, segments),
+        };
+        let mut first = target / SEGMENT;
+        loop {
+            let window = match order {
+                Order::Ascending => {
+                    let first = first.max(*segments.start());
+                    first..=first.saturating_add(self.window - 1).min(*segments.end())
+                }
+                Order::Descending => {
+                    let last = first.min(*segments.end());
+                    last.saturating_sub(self.window - 1).max(*segments.start())..=last
+                }
+            };
+            if window.is_empty() {
+                self.ended = true;
+                return Ok(());
+            }
+            self.page = reads
+                .tokens(token, &window, target, order, PAGE)
+                .await?
+                .into();
+            if !self.page.is_empty() {
+                // A page that is not full ends within its window; the next one begins where it is asked for.
+                return Ok(());
+            }
+            let last = if order == Order::Ascending {
+                *window.end()
+            } else {
+                *window.start()
+            };
+            let Some(next) = order.step(last) else {
+                self.ended = true;
+                return Ok(());
+            };
+            first = next;
+            self.window = (self.window * 2).min(WIDEST_WINDOW);
+        }
     }
 }
 
@@ -61,12 +119,7 @@ pub(super) struct Union(Vec<Cursor>);
 
 impl Union {
     pub(super) fn new(postings: impl IntoIterator<Item = Posting>) -> Self {
-        let cursor = |posting| Cursor {
-            posting,
-            page: VecDeque::new(),
-            ended: false,
-        };
-        Self(postings.into_iter().map(cursor).collect())
+        Self(postings.into_iter().map(Cursor::new).collect())
     }
 
     async fn seek(

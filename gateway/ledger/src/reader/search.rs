@@ -1,13 +1,16 @@
 //! How a search finds its entries.
 
-use std::ops::Range;
+use std::{
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use crate::{
     entry::Decoded,
     facet::{BLOCK, Facet, time_value},
-    keyring::Month,
+    keyring::MonthKeys,
     ledger::Core,
-    private::Token,
+    private::{SEGMENT, Token},
     query::{FacetFilter, Query},
     reader::{
         Order, Page, Stored, decode,
@@ -78,23 +81,11 @@ impl Search<'_> {
     }
 
     async fn by_tokens(&mut self, range: &Range<u64>) -> Result<(), StoreError> {
-        let keyring = &self.core.preparer.keyring;
-        let first = self.query.begin_us().map(Month::of);
-        let last = self.query.end_us().map(Month::of);
-        let mut months = Vec::new();
-        for month in self.core.reads.months().await? {
-            let live =
-                first.is_none_or(|first| month >= first) && last.is_none_or(|last| month <= last);
-            if live && let Some(keys) = keyring.held(month).map_err(StoreError::Keys)? {
-                months.push(keys);
-            }
-        }
+        let months = self.months(range).await?;
         let unions = self.query.private().map(|(kind, value)| {
-            Union::new(
-                months
-                    .iter()
-                    .map(|keys| Posting::Token(Token::new(keys, kind, value))),
-            )
+            Union::new(months.iter().map(|(keys, segments)| {
+                Posting::Token(Token::new(keys, kind, value), segments.clone())
+            }))
         });
         let mut entries = Intersection(unions.collect());
         let (reads, order) = (&self.core.reads, self.page.order);
@@ -113,6 +104,31 @@ impl Search<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// The months that entries in the range can be of and whose keys are at hand, and the segments that hold them.
+    async fn months(
+        &self,
+        range: &Range<u64>,
+    ) -> Result<Vec<(Arc<MonthKeys>, RangeInclusive<u64>)>, StoreError> {
+        let (reads, keyring) = (&self.core.reads, &self.core.preparer.keyring);
+        let mut months = Vec::new();
+        for month in reads.months().await? {
+            let Some(keys) = keyring.held(month).map_err(StoreError::Keys)? else {
+                continue;
+            };
+            let (begin, end) = month.bounds_us();
+            let minutes = time_value(begin)..=time_value(end - 1);
+            let Some((first, last)) = reads.block_bounds(Facet::Time, &minutes).await? else {
+                continue;
+            };
+            let first = (first * BLOCK).max(range.start) / SEGMENT;
+            let last = ((last + 1) * BLOCK).min(range.end).saturating_sub(1) / SEGMENT;
+            if first <= last {
+                months.push((keys, first..=last));
+            }
+        }
+        Ok(months)
     }
 
     async fn by_blocks(&mut self, range: &Range<u64>) -> Result<(), StoreError> {

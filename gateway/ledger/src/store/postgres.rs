@@ -165,9 +165,15 @@ impl Writer {
         })
     }
 
-    pub(crate) async fn write(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), Fault> {
-        write::documents(&mut self.connection, plan).await?;
-        write::rows(&mut self.connection, boot, plan).await
+    pub(crate) async fn finish(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), CommitFault> {
+        let refused = CommitFault::Refused;
+        write::documents(&mut self.connection, plan)
+            .await
+            .map_err(refused)?;
+        write::rows(&mut self.connection, boot, plan)
+            .await
+            .map_err(refused)?;
+        self.commit().await
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), CommitFault> {

@@ -21,6 +21,7 @@ use crate::{
 mod file;
 mod grouped;
 mod reads;
+mod rows;
 mod setup;
 mod write;
 
@@ -96,9 +97,10 @@ impl Writer {
         Ok(found)
     }
 
-    pub(crate) async fn write(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), Fault> {
-        write::documents(&mut self.connection, plan).await?;
-        write::rows(&mut self.connection, boot, plan).await
+    pub(crate) async fn finish(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), CommitFault> {
+        write::finish(&mut self.connection, boot, plan).await?;
+        self.begun = false;
+        Ok(())
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), CommitFault> {

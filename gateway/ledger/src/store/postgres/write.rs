@@ -35,8 +35,9 @@ const ROWS: &str = "\
         SELECT $1, * FROM UNNEST($8::uuid[], $2::bigint[])), \
     p AS (INSERT INTO private (ledger, idx, month, ciphertext) \
         SELECT $1, * FROM UNNEST($9::bigint[], $10::integer[], $11::bytea[])), \
-    t AS (INSERT INTO token (ledger, token, idx) \
-        SELECT $1, * FROM UNNEST($12::bytea[], $13::bigint[])), \
+    t AS (INSERT INTO token (ledger, segment, token, idx) \
+        SELECT $1, idx / 4096, token, idx FROM UNNEST($12::bytea[], $13::bigint[]) \
+        AS w (token, idx)), \
     f AS (INSERT INTO facet (ledger, facet, value, block) \
         SELECT $1, * FROM UNNEST($14::smallint[], $15::bytea[], $16::bigint[]) \
         ON CONFLICT DO NOTHING), \

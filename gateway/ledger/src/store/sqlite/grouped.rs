@@ -4,7 +4,7 @@
 //! widths, for each of which there is one prepared statement; parameters that are left unbound are NULL, and the
 //! statement passes over such rows.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use sqlx::{
     Arguments as _, SqliteConnection, error::BoxDynError, query_scalar_with, query_with,
@@ -16,41 +16,41 @@ use crate::store::Fault;
 /// Rows of one statement.
 const WIDTHS: [usize; 3] = [1, 8, 64];
 
-/// A statement over rows, in each of the widths.
+/// A statement of the form `before (VALUES (?,…),…) after`.
 pub(super) struct Grouped {
-    texts: LazyLock<[String; 3]>,
-}
-
-/// A statement of the form `before (VALUES (?,…),…) after` over rows of so many columns.
-macro_rules! grouped {
-    ($before:expr, $columns:literal, $after:expr) => {
-        $crate::store::sqlite::grouped::Grouped::new(|| {
-            $crate::store::sqlite::grouped::texts($before, $columns, $after)
-        })
-    };
-}
-pub(super) use grouped;
-
-pub(super) fn texts(before: &str, columns: usize, after: &str) -> [String; 3] {
-    let row = format!("({})", vec!["?"; columns].join(","));
-    WIDTHS.map(|width| {
-        format!(
-            "{before} (VALUES {}) {after}",
-            vec![row.as_str(); width].join(",")
-        )
-    })
+    before: &'static str,
+    columns: usize,
+    after: &'static str,
+    texts: OnceLock<[String; 3]>,
 }
 
 impl Grouped {
-    pub(super) const fn new(texts: fn() -> [String; 3]) -> Self {
+    pub(super) const fn new(before: &'static str, columns: usize, after: &'static str) -> Self {
         Self {
-            texts: LazyLock::new(texts),
+            before,
+            columns,
+            after,
+            texts: OnceLock::new(),
         }
     }
 
-    /// The text for a group of so many rows.
-    fn text(&'static self, rows: usize) -> &'static str {
-        let [one, few, many] = &*self.texts;
+    /// The text for so many rows.
+    pub(super) fn text(&self, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns].join(","));
+        let rows = vec![row; rows].join(",");
+        format!("{} (VALUES {rows}) {}", self.before, self.after)
+    }
+
+    /// Columns of a row.
+    pub(super) const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The prepared statement for a group of so many rows.
+    fn statement(&'static self, rows: usize) -> &'static str {
+        let [one, few, many] = self
+            .texts
+            .get_or_init(|| WIDTHS.map(|rows| self.text(rows)));
         match rows {
             ..=1 => one,
             2..=8 => few,
@@ -66,8 +66,7 @@ impl Grouped {
         bind: impl Fn(&mut SqliteArguments, &R) -> Result<(), BoxDynError>,
     ) -> Result<(), Fault> {
         for group in rows.chunks(WIDTHS[2]) {
-            let arguments = arguments(group, &bind)?;
-            let statement = query_with(self.text(group.len()), arguments);
+            let statement = query_with(self.statement(group.len()), arguments(group, &bind)?);
             statement
                 .execute(&mut *connection)
                 .await
@@ -86,7 +85,7 @@ impl Grouped {
         let mut numbers = Vec::new();
         for group in rows.chunks(WIDTHS[2]) {
             let arguments = arguments(group, &bind)?;
-            let statement = query_scalar_with::<_, i64, _>(self.text(group.len()), arguments);
+            let statement = query_scalar_with::<_, i64, _>(self.statement(group.len()), arguments);
             numbers.extend(
                 statement
                     .fetch_all(&mut *connection)
@@ -98,6 +97,11 @@ impl Grouped {
     }
 }
 
+/// An argument that cannot be bound is a fault of the program, not of the database.
+pub(super) fn unbound(error: BoxDynError) -> Fault {
+    Fault::sqlite(sqlx::Error::Encode(error))
+}
+
 fn arguments<R>(
     rows: &[R],
     bind: impl Fn(&mut SqliteArguments, &R) -> Result<(), BoxDynError>,
@@ -105,7 +109,7 @@ fn arguments<R>(
     let mut arguments = SqliteArguments::default();
     arguments.reserve(rows.len() * 8, 0);
     for row in rows {
-        bind(&mut arguments, row).map_err(|error| Fault::sqlite(sqlx::Error::Encode(error)))?;
+        bind(&mut arguments, row).map_err(unbound)?;
     }
     Ok(arguments)
 }

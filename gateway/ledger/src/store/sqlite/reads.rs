@@ -1,6 +1,7 @@
 //! Reading from SQLite, beside the connection that writes.
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
@@ -188,24 +189,29 @@ impl Reads {
     pub(crate) async fn tokens(
         &self,
         token: Token,
+        segments: &RangeInclusive<u64>,
         from: u64,
         order: Order,
         limit: u32,
     ) -> Result<Vec<u64>, StoreError> {
         let sql = match order {
             Order::Ascending => {
-                "SELECT idx FROM token WHERE ledger = ?1 AND token = ?2 AND idx >= ?3 \
-                 ORDER BY idx LIMIT ?4"
+                "WITH RECURSIVE s (n) AS (VALUES (?4) UNION ALL SELECT n + 1 FROM s WHERE n < ?5) \
+                 SELECT t.idx FROM s CROSS JOIN token t ON t.ledger = ?1 AND t.segment = s.n \
+                 AND t.token = ?2 WHERE t.idx >= ?3 ORDER BY t.idx LIMIT ?6"
             }
             Order::Descending => {
-                "SELECT idx FROM token WHERE ledger = ?1 AND token = ?2 AND idx <= ?3 \
-                 ORDER BY idx DESC LIMIT ?4"
+                "WITH RECURSIVE s (n) AS (VALUES (?4) UNION ALL SELECT n + 1 FROM s WHERE n < ?5) \
+                 SELECT t.idx FROM s CROSS JOIN token t ON t.ledger = ?1 AND t.segment = s.n \
+                 AND t.token = ?2 WHERE t.idx <= ?3 ORDER BY t.idx DESC LIMIT ?6"
             }
         };
         query_as(sql)
             .bind(LEDGER)
             .bind(&token.0[..])
             .bind(stored(from)?)
+            .bind(stored(*segments.start())?)
+            .bind(stored(*segments.end())?)
             .bind(i64::from(limit))
             .fetch_all(&self.pool())
             .await

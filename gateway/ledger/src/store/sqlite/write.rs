@@ -1,69 +1,40 @@
 //! The statements of a commit.
+//!
+//! A small batch, which is what a quiet ledger commits, is one message to the connection's thread: every row, the head
+//! and the COMMIT. A large one goes table by table.
 
-use sqlx::{Arguments as _, SqliteConnection, query};
+use std::sync::LazyLock;
+
+use sqlx::{
+    Arguments as _, SqliteConnection, error::BoxDynError, query, query_with,
+    sqlite::SqliteArguments,
+};
 use uuid::Uuid;
 
 use super::{
     LEDGER,
-    grouped::{Grouped, grouped},
+    grouped::{Grouped, unbound},
+    rows::{self, CLAIMS, CLOSED, ENTRIES, FACETS, OPENED, PRIVATE, TOKENS, UIDS},
 };
 use crate::{
-    plan::{Found, Plan, Wanted},
-    store::{Fault, StoreError, stored},
+    facet::FacetValue,
+    plan::{Call, Claim, EntryRow, Found, Plan, Wanted},
+    private::{Sealed, Token},
+    store::{CommitFault, Fault, stored},
 };
 
-static ENTRIES: Grouped = grouped!(
-    "INSERT INTO entry (ledger, idx, kind, time_us, exchange, leaf, bytes) SELECT 1, * FROM",
-    6,
-    "WHERE column1 IS NOT NULL"
-);
-static UIDS: Grouped = grouped!(
-    "INSERT INTO entry_uid (ledger, uid, idx) SELECT 1, * FROM",
-    2,
-    "WHERE column1 IS NOT NULL"
-);
-static PRIVATE: Grouped = grouped!(
-    "INSERT INTO private (ledger, idx, month, ciphertext) SELECT 1, * FROM",
-    3,
-    "WHERE column1 IS NOT NULL"
-);
-static TOKENS: Grouped = grouped!(
-    "INSERT INTO token (ledger, token, idx) SELECT 1, * FROM",
-    2,
-    "WHERE column1 IS NOT NULL"
-);
-static FACETS: Grouped = grouped!(
-    "INSERT INTO facet (ledger, facet, value, block) SELECT 1, * FROM",
-    3,
-    "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
-);
-static CLAIMS: Grouped = grouped!(
-    "INSERT INTO claim (ledger, exchange, attempt, consumer, idx) SELECT 1, * FROM",
-    4,
-    "WHERE column1 IS NOT NULL"
-);
-static OPENED: Grouped = grouped!(
-    "INSERT INTO in_flight (ledger, exchange, attempt, side, peer, boot, idx) SELECT 1, * FROM",
-    6,
-    "WHERE column1 IS NOT NULL"
-);
-static CLOSED: Grouped = grouped!(
-    "DELETE FROM in_flight WHERE ledger = 1 AND (exchange, attempt, side, peer) IN (SELECT * FROM",
-    4,
-    ")"
-);
 /// `CROSS JOIN` keeps the rows that are asked about on the outside of the loop.
-static FIND_CLAIMS: Grouped = grouped!(
+static FIND_CLAIMS: Grouped = Grouped::new(
     "SELECT column1 FROM",
     4,
     "CROSS JOIN claim c WHERE c.ledger = 1 AND c.exchange = column2 AND c.attempt = column3 \
-     AND c.consumer = column4"
+     AND c.consumer = column4",
 );
-static FIND_CALLS: Grouped = grouped!(
+static FIND_CALLS: Grouped = Grouped::new(
     "SELECT column1 FROM",
     5,
     "CROSS JOIN in_flight i WHERE i.ledger = 1 AND i.exchange = column2 AND i.attempt = column3 \
-     AND i.side = column4 AND i.peer = column5"
+     AND i.side = column4 AND i.peer = column5",
 );
 
 /// Looks up which claims and calls are there.
@@ -93,12 +64,9 @@ pub(super) async fn look_up<'a>(
     );
     let calls: Vec<_> = wanted.calls.iter().copied().zip(0_i64..).collect();
     let numbers = FIND_CALLS
-        .numbers(connection, &calls, |arguments, ((id, peer), ordinal)| {
+        .numbers(connection, &calls, |arguments, (call, ordinal)| {
             arguments.add(*ordinal)?;
-            arguments.add(&id.exchange[..])?;
-            arguments.add(id.attempt)?;
-            arguments.add(id.side)?;
-            arguments.add(peer.as_bytes())
+            rows::closed(arguments, call)
         })
         .await?;
     found.calls.extend(
@@ -109,128 +77,186 @@ pub(super) async fn look_up<'a>(
     Ok(())
 }
 
-/// Writes every row of a batch and advances the head.
-pub(super) async fn rows(
+/// The rows of a batch, table by table.
+struct Rows<'p, 'a> {
+    entries: &'p [EntryRow<'a>],
+    private: Vec<(u64, &'p Sealed)>,
+    tokens: &'p [(Token, u64)],
+    facets: Vec<(&'p FacetValue, u64)>,
+    claims: &'p [(Claim<'a>, u64)],
+    opened: Vec<(Call<'a>, u64)>,
+    closed: Vec<Call<'a>>,
+}
+
+/// Writes every row of a batch, advances the head and commits.
+pub(super) async fn finish(
     connection: &mut SqliteConnection,
     boot: Uuid,
     plan: &Plan<'_>,
-) -> Result<(), Fault> {
-    ENTRIES
-        .execute(connection, &plan.entries, |arguments, row| {
-            arguments.add(stored(row.index)?)?;
-            arguments.add(row.prepared.kind)?;
-            arguments.add(row.prepared.time_us)?;
-            arguments.add(row.prepared.call.map(|call| call.exchange.to_vec()))?;
-            arguments.add(&row.leaf[..])?;
-            arguments.add(&row.bytes[..])
-        })
-        .await?;
-    UIDS.execute(connection, &plan.entries, |arguments, row| {
-        arguments.add(&row.prepared.uid[..])?;
-        arguments.add(stored(row.index)?)
-    })
-    .await?;
-    private(connection, plan).await?;
-    let facets: Vec<_> = plan.facets.iter().collect();
-    FACETS
-        .execute(connection, &facets, |arguments, ((facet, value), block)| {
-            arguments.add(facet.number())?;
-            arguments.add(&value[..])?;
-            arguments.add(stored(*block)?)
-        })
-        .await?;
-    calls(connection, boot, plan).await?;
+) -> Result<(), CommitFault> {
+    let refused = CommitFault::Refused;
+    documents(connection, plan).await.map_err(refused)?;
     for (month, id) in &plan.months {
-        query("INSERT INTO month_key (ledger, month, key_id) VALUES (?1, ?2, ?3)")
+        let insert = query("INSERT INTO month_key (ledger, month, key_id) VALUES (?1, ?2, ?3)")
             .bind(LEDGER)
             .bind(month.number())
-            .bind(&id[..])
-            .execute(&mut *connection)
-            .await
-            .map_err(Fault::sqlite)?;
+            .bind(&id[..]);
+        let inserted = insert.execute(&mut *connection).await;
+        inserted.map_err(|error| refused(Fault::sqlite(error)))?;
     }
-    let size = plan.frontier.count();
-    let before = size - u64::try_from(plan.entries.len()).unwrap_or(0);
-    let updated = query("UPDATE head SET size = ?2, frontier = ?3 WHERE ledger = ?1 AND size = ?4")
-        .bind(LEDGER)
-        .bind(stored(size).map_err(Fault::Storage)?)
-        .bind(plan.frontier.to_bytes())
-        .bind(stored(before).map_err(Fault::Storage)?)
+    let rows = Rows {
+        entries: &plan.entries,
+        private: plan
+            .entries
+            .iter()
+            .filter_map(|row| Some((row.index, row.prepared.private.as_ref()?)))
+            .collect(),
+        tokens: &plan.tokens,
+        facets: plan.facets.iter().copied().collect(),
+        claims: &plan.claims,
+        opened: plan
+            .opened
+            .iter()
+            .map(|(call, index)| (*call, *index))
+            .collect(),
+        closed: plan.closed.iter().copied().collect(),
+    };
+    let small: &'static [Whole; 2] = &SMALL;
+    let whole = match small.iter().find(|whole| whole.holds(&rows)) {
+        Some(whole) => {
+            let arguments = whole
+                .arguments(&rows, boot, plan)
+                .map_err(unbound)
+                .map_err(refused)?;
+            query_with(whole.text.as_str(), arguments)
+        }
+        None => {
+            rows.write(connection, boot).await.map_err(refused)?;
+            let mut arguments = SqliteArguments::default();
+            head(&mut arguments, plan)
+                .map_err(unbound)
+                .map_err(refused)?;
+            query_with(HEAD, arguments)
+        }
+    };
+    whole
         .execute(connection)
         .await
-        .map_err(Fault::sqlite)?;
-    if updated.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Fault::Storage(StoreError::Corrupt("head")))
+        .map(|_| ())
+        .map_err(CommitFault::sqlite)
+}
+
+/// The head was read in this transaction, which nobody else can write beside: the update cannot miss it.
+const HEAD: &str = "UPDATE head SET size = ?, frontier = ? WHERE ledger = 1; COMMIT";
+
+fn head(arguments: &mut SqliteArguments, plan: &Plan<'_>) -> Result<(), BoxDynError> {
+    arguments.add(stored(plan.frontier.count())?)?;
+    arguments.add(plan.frontier.to_bytes())
+}
+
+impl Rows<'_, '_> {
+    async fn write(&self, connection: &mut SqliteConnection, boot: Uuid) -> Result<(), Fault> {
+        ENTRIES
+            .execute(connection, self.entries, rows::entry)
+            .await?;
+        UIDS.execute(connection, self.entries, rows::uid).await?;
+        PRIVATE
+            .execute(connection, &self.private, rows::private)
+            .await?;
+        TOKENS.execute(connection, self.tokens, rows::token).await?;
+        FACETS
+            .execute(connection, &self.facets, rows::facet)
+            .await?;
+        CLAIMS.execute(connection, self.claims, rows::claim).await?;
+        let open = |arguments: &mut SqliteArguments, row: &_| rows::opened(arguments, boot, row);
+        OPENED.execute(connection, &self.opened, open).await?;
+        CLOSED.execute(connection, &self.closed, rows::closed).await
     }
 }
 
-async fn private(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), Fault> {
-    let private: Vec<_> = plan
-        .entries
-        .iter()
-        .filter_map(|row| Some((row.index, row.prepared.private.as_ref()?)))
-        .collect();
-    PRIVATE
-        .execute(connection, &private, |arguments, (index, sealed)| {
-            arguments.add(stored(*index)?)?;
-            arguments.add(sealed.month.number())?;
-            arguments.add(&sealed.ciphertext[..])
-        })
-        .await?;
-    TOKENS
-        .execute(connection, &plan.tokens, |arguments, (token, index)| {
-            arguments.add(&token.0[..])?;
-            arguments.add(stored(*index)?)
-        })
-        .await
+/// The statement for a whole batch of at most so many rows in each table.
+struct Whole {
+    entries: usize,
+    tokens: usize,
+    facets: usize,
+    text: String,
 }
 
-async fn calls(
-    connection: &mut SqliteConnection,
-    boot: Uuid,
-    plan: &Plan<'_>,
-) -> Result<(), Fault> {
-    CLAIMS
-        .execute(
-            connection,
-            &plan.claims,
-            |arguments, ((id, consumer), index)| {
-                arguments.add(&id.exchange[..])?;
-                arguments.add(id.attempt)?;
-                arguments.add(consumer.as_bytes())?;
-                arguments.add(stored(*index)?)
-            },
-        )
-        .await?;
-    let opened: Vec<_> = plan.opened.iter().collect();
-    OPENED
-        .execute(connection, &opened, |arguments, ((id, peer), index)| {
-            arguments.add(&id.exchange[..])?;
-            arguments.add(id.attempt)?;
-            arguments.add(id.side)?;
-            arguments.add(peer.as_bytes())?;
-            arguments.add(boot)?;
-            arguments.add(stored(**index)?)
-        })
-        .await?;
-    let closed: Vec<_> = plan.closed.iter().collect();
-    CLOSED
-        .execute(connection, &closed, |arguments, (id, peer)| {
-            arguments.add(&id.exchange[..])?;
-            arguments.add(id.attempt)?;
-            arguments.add(id.side)?;
-            arguments.add(peer.as_bytes())
-        })
-        .await
+static SMALL: LazyLock<[Whole; 2]> = LazyLock::new(|| [Whole::new(1, 4, 3), Whole::new(8, 24, 12)]);
+
+impl Whole {
+    fn new(entries: usize, tokens: usize, facets: usize) -> Self {
+        let parts = [
+            ENTRIES.text(entries),
+            UIDS.text(entries),
+            PRIVATE.text(entries),
+            TOKENS.text(tokens),
+            FACETS.text(facets),
+            CLAIMS.text(entries),
+            OPENED.text(entries),
+            CLOSED.text(entries),
+            HEAD.to_owned(),
+        ];
+        Self {
+            entries,
+            tokens,
+            facets,
+            text: parts.join("; "),
+        }
+    }
+
+    fn holds(&self, rows: &Rows<'_, '_>) -> bool {
+        rows.entries.len() <= self.entries
+            && rows.tokens.len() <= self.tokens
+            && rows.facets.len() <= self.facets
+            && rows.claims.len() <= self.entries
+            && rows.opened.len() <= self.entries
+            && rows.closed.len() <= self.entries
+    }
+
+    fn arguments(
+        &self,
+        rows: &Rows<'_, '_>,
+        boot: Uuid,
+        plan: &Plan<'_>,
+    ) -> Result<SqliteArguments, BoxDynError> {
+        let mut all = SqliteArguments::default();
+        all.reserve(self.entries * 32 + self.tokens * 2 + self.facets * 3, 0);
+        let into = &mut all;
+        fill(into, &ENTRIES, self.entries, rows.entries, rows::entry)?;
+        fill(into, &UIDS, self.entries, rows.entries, rows::uid)?;
+        fill(into, &PRIVATE, self.entries, &rows.private, rows::private)?;
+        fill(into, &TOKENS, self.tokens, rows.tokens, rows::token)?;
+        fill(into, &FACETS, self.facets, &rows.facets, rows::facet)?;
+        fill(into, &CLAIMS, self.entries, rows.claims, rows::claim)?;
+        fill(into, &OPENED, self.entries, &rows.opened, |into, row| {
+            rows::opened(into, boot, row)
+        })?;
+        fill(into, &CLOSED, self.entries, &rows.closed, rows::closed)?;
+        head(into, plan)?;
+        Ok(all)
+    }
+}
+
+/// Binds rows, and NULL for each that is missing.
+fn fill<R>(
+    arguments: &mut SqliteArguments,
+    table: &Grouped,
+    width: usize,
+    rows: &[R],
+    bind: impl Fn(&mut SqliteArguments, &R) -> Result<(), BoxDynError>,
+) -> Result<(), BoxDynError> {
+    for row in rows {
+        bind(arguments, row)?;
+    }
+    for _ in 0..(width - rows.len()) * table.columns() {
+        arguments.add(None::<i64>)?;
+    }
+    Ok(())
 }
 
 /// Documents change seldom: one statement each.
-pub(super) async fn documents(
-    connection: &mut SqliteConnection,
-    plan: &Plan<'_>,
-) -> Result<(), Fault> {
+async fn documents(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), Fault> {
     if plan.revisions == 0 {
         return Ok(());
     }
