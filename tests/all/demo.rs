@@ -47,7 +47,7 @@ fn gateway_files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
     }
 }
 
-async fn demo(folder: &Path) -> Value {
+async fn demo(folder: &Path, collector: &str) -> Value {
     let data = folder.join("network");
     let mut command = Command::new(program("banqiao").unwrap());
     command
@@ -60,7 +60,8 @@ async fn demo(folder: &Path) -> Value {
             "0",
             "--data",
         ])
-        .arg(&data);
+        .arg(&data)
+        .args(["--otlp", collector]);
     command
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -82,7 +83,8 @@ async fn demo(folder: &Path) -> Value {
 #[tokio::test]
 async fn demo_holds_its_checks_and_its_gateways_write_no_identity_number() {
     let folder = tempfile::tempdir().unwrap();
-    let report = demo(folder.path()).await;
+    let (collector, endpoint, _serving) = crate::telemetry::collector().await;
+    let report = demo(folder.path(), &endpoint).await;
     assert_eq!(report["ok"], true, "{report}");
     assert_eq!(report["cities"].as_array().unwrap().len(), 5);
 
@@ -99,6 +101,13 @@ async fn demo_holds_its_checks_and_its_gateways_write_no_identity_number() {
             .count()
             == 5
     );
+    let sent = collector.bytes();
+    assert!(
+        sent.len() > 10_000,
+        "{} bytes of traces and metrics",
+        sent.len()
+    );
+    files.push(("what was sent to the collector".to_owned(), sent));
     for (name, bytes) in &files {
         let found = bytes.windows(18).find(|window| is_identity_number(window));
         let found = found.map(String::from_utf8_lossy);

@@ -45,7 +45,14 @@ const YANTAI: &str = "370600";
 
 /// A collector that keeps all it is sent.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Collected>>);
+pub(crate) struct Collector(Arc<Mutex<Collected>>);
+
+impl Collector {
+    /// Everything that was sent, as bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().bytes.clone()
+    }
+}
 
 #[derive(Default)]
 struct Collected {
@@ -87,7 +94,7 @@ impl MetricsService for Collector {
 }
 
 /// Starts a collector; it stops with the set.
-async fn collector() -> (Collector, String, JoinSet<()>) {
+pub(crate) async fn collector() -> (Collector, String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let collector = Collector::default();
