@@ -10,6 +10,7 @@ use banqiao_tests::{
     echo::{DiscloseRequest, EchoRequest, WatchRequest},
     network::{ECHO as ECHO_SERVICE, Network, RULED},
     service::SCRIPT,
+    wait::{PATIENCE, wait_for},
     wire::{Answer, Call, Caller, Head, Message},
 };
 use http::HeaderMap;
@@ -114,6 +115,25 @@ pub(super) const ROWS: &[Row] = &[
                 later.not_before.as_mut().unwrap().seconds = Clock::system().now_s() + 3_600;
                 scene.provider().grant(later).await.unwrap();
                 Seen::from(ask_as(scene, "hrss/early", Scene::head(ECHO)).await)
+            })
+        },
+    },
+    Row {
+        reason: Reason::GrantExpired,
+        at: At::Provider,
+        how: "a grant that has run out",
+        provoke: |scene| {
+            Box::pin(async {
+                let mut short = grant(&scene.consumer().id("hrss/late"), ECHO_SERVICE);
+                short.not_after.as_mut().unwrap().seconds = Clock::system().now_s() + 2;
+                scene.provider().grant(short).await.unwrap();
+                let caller = scene.consumer().caller("hrss/late").await.unwrap();
+                let answer = wait_for("the end of the grant", PATIENCE, || async {
+                    let request = EchoRequest::default();
+                    let answer = caller.unary(&Scene::head(ECHO), &request).await.unwrap();
+                    (answer.code() != Some(0)).then_some(answer)
+                });
+                Seen::from(answer.await.unwrap())
             })
         },
     },

@@ -143,6 +143,26 @@ pub(super) const POSTGRES: &[Row] = &[
         },
     },
     Row {
+        reason: Reason::LedgerUnavailable,
+        at: At::Provider,
+        how: "somebody holds the head of the provider's ledger",
+        provoke: |scene| {
+            Box::pin(async {
+                let mut lock = PgConnection::connect(&url(scene, 1)).await.unwrap();
+                sqlx::query("BEGIN").execute(&mut lock).await.unwrap();
+                sqlx::query("LOCK TABLE head IN ACCESS EXCLUSIVE MODE")
+                    .execute(&mut lock)
+                    .await
+                    .unwrap();
+                let head = Scene::head(ECHO);
+                let answer = until_refused(scene, &head, Reason::LedgerUnavailable).await;
+                sqlx::query("ROLLBACK").execute(&mut lock).await.unwrap();
+                carried(scene).await;
+                Seen::from(answer)
+            })
+        },
+    },
+    Row {
         reason: Reason::LeaseLost,
         at: At::Provider,
         how: "another replica has taken the lease for dead",
