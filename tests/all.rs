@@ -6,7 +6,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test says what went wrong by panicking"
+    clippy::print_stdout,
+    reason = "a test says what it does on standard output, and what went wrong by panicking"
 )]
 
 #[path = "all/calls.rs"]
