@@ -33,6 +33,9 @@ use input::Input;
 /// Largest message that is taken, in bytes: the largest that a gateway carries.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// What the gateway has beyond the deadline to end the call itself: its status says more than ours.
+const DEADLINE_GRACE: Duration = Duration::from_millis(500);
+
 /// Arguments of `banqiao call`.
 ///
 /// Exit codes: 0 the call ended with OK; 1 it ended with an error status; 64 the command line or the JSON is wrong;
@@ -133,22 +136,25 @@ impl CallCommand {
             request.set_timeout(deadline);
         }
         let started = Instant::now();
+        let mut seen = None;
         let ended = tokio::select! {
-            ended = exchange(channel, &method, &path, request, out) => ended?,
+            ended = exchange(channel, &method, &path, request, &mut seen, out) => ended?,
+            () = overdue(self.deadline) => Status::deadline_exceeded("the gateway did not end the call in time"),
             // Bad JSON in the middle of a stream: the call is cancelled, which is what dropping it does.
             stop = broken_off(broken) => return Err(stop.into()),
         };
         let took = started.elapsed().as_secs_f64() * 1_000.0;
-        let exchange = ended.exchange.as_deref().unwrap_or("none");
+        let exchange = seen.or_else(|| exchange_id(ended.metadata()));
+        let exchange = exchange.as_deref().unwrap_or("none");
         writeln!(
             err,
             "{} in {took:.1} ms, exchange {exchange}",
-            code_name(ended.status.code())
+            code_name(ended.code())
         )?;
-        if ended.status.code() == Code::Ok {
+        if ended.code() == Code::Ok {
             return Ok(Exit::Done);
         }
-        writeln!(err, "{}", describe(&ended.status))?;
+        writeln!(err, "{}", describe(&ended))?;
         Ok(Exit::Failed)
     }
 
@@ -180,20 +186,15 @@ impl CallCommand {
     }
 }
 
-/// How a call ended.
-struct Ended {
-    status: Status,
-    exchange: Option<String>,
-}
-
-/// Makes the call and prints each message as it comes.
+/// Makes the call, prints each message as it comes, and tells the exchange id as soon as it is seen.
 async fn exchange(
     channel: Channel,
     method: &MethodDescriptor,
     path: &str,
     request: Request<input::Messages>,
+    seen: &mut Option<String>,
     out: &mut dyn io::Write,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<Status> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     grpc.ready().await.map_err(|error| {
         Stop::unavailable("the connection to the gateway broke").caused_by(error)
@@ -201,19 +202,12 @@ async fn exchange(
     let path = path
         .parse()
         .map_err(|_| Stop::usage(format!("{path} is not a path")))?;
-    let response = match grpc
-        .streaming(request, path, DynamicCodec::new(method.output()))
-        .await
-    {
+    let codec = DynamicCodec::new(method.output());
+    let response = match grpc.streaming(request, path, codec).await {
         Ok(response) => response,
-        Err(status) => {
-            return Ok(Ended {
-                exchange: exchange_id(status.metadata()),
-                status,
-            });
-        }
+        Err(status) => return Ok(status),
     };
-    let mut exchange = exchange_id(response.metadata());
+    *seen = exchange_id(response.metadata());
     let mut messages = response.into_inner();
     let status = loop {
         match messages.message().await {
@@ -221,25 +215,28 @@ async fn exchange(
                 print(out, &message, method.is_server_streaming())?;
                 if !method.is_server_streaming() {
                     // What follows the one message is the status.
-                    break messages
-                        .message()
-                        .await
-                        .err()
-                        .unwrap_or_else(|| Status::ok(""));
+                    break messages.message().await.err();
                 }
             }
-            Ok(None) if method.is_server_streaming() => break Status::ok(""),
-            Ok(None) => break Status::internal("the answer has no message"),
-            Err(status) => break status,
+            Ok(None) if method.is_server_streaming() => break None,
+            Ok(None) => break Some(Status::internal("the answer has no message")),
+            Err(status) => break Some(status),
         }
     };
-    exchange = exchange.or_else(|| exchange_id(status.metadata()));
-    if exchange.is_none()
+    if seen.is_none()
         && let Ok(Some(trailers)) = messages.trailers().await
     {
-        exchange = exchange_id(&trailers);
+        *seen = exchange_id(&trailers);
     }
-    Ok(Ended { status, exchange })
+    Ok(status.unwrap_or_else(|| Status::ok("")))
+}
+
+/// Waits until a call should have ended; for ever without a deadline.
+async fn overdue(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.saturating_add(DEADLINE_GRACE)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Prints a message: the one answer indented, messages of a stream one a line. Fields with default values are

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use banqiao_directory::{Clock, Directory, Envelope, SigningKey, TrustDomain};
+use banqiao_directory::{Clock, Envelope, SigningKey, TrustDomain};
 use banqiao_identity::pki::{CertificateRequest, CityAuthority, Issued, NewAuthority};
 use tempfile::TempDir;
 
@@ -50,20 +50,10 @@ impl City {
         &self.envelope
     }
 
-    /// The directory.
-    pub(crate) fn directory(&self) -> Directory {
-        Directory::parse(self.envelope.payload()).unwrap()
-    }
-
     /// Issues a certificate for a system.
     pub(crate) fn issue_system(&self, path: &str) -> Issued {
         let request = CertificateRequest::system(self.authority.trust_domain(), path).unwrap();
         self.authority.issue(&request.loopback()).unwrap()
-    }
-
-    /// The city's CA.
-    pub(crate) const fn authority(&self) -> &CityAuthority {
-        &self.authority
     }
 }
 
@@ -105,4 +95,9 @@ fn document(cities: &[(&str, &str, &CityAuthority); 2], keys: &[SigningKey; 2]) 
         );
     }
     text
+}
+
+/// Parses arguments as the command line does.
+pub(crate) fn parse<P: clap::Parser>(arguments: &[&str]) -> Result<P, clap::Error> {
+    P::try_parse_from(["banqiao"].iter().chain(arguments))
 }

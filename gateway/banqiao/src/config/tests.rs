@@ -7,7 +7,7 @@ use crate::testing::City;
 pub(crate) fn limits(text: &str) -> (Limits, Vec<Fault>) {
     let faults = Faults::new(text);
     let table = toml::de::DeTable::parse(text).unwrap();
-    let limits = super::limits::read(Section::root(&faults, table.get_ref()));
+    let limits = limits::read(Section::root(&faults, table.get_ref()));
     (limits, faults.into_sorted())
 }
 
