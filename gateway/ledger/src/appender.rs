@@ -46,6 +46,9 @@ impl Appender {
     /// [`Effect::Open`](crate::Effect::Open) sends the entry with [`Effect::Close`](crate::Effect::Close) behind it
     /// by [`Self::append_queued`]; [`AppendError::AlreadyClosed`] then says that there was nothing to close.
     ///
+    /// When the answer to a COMMIT is lost, those whose entries were in it wait until the database answers again and
+    /// the outcome is known: a caller brings its own deadline.
+    ///
     /// # Errors
     ///
     /// The future fails at once when the ledger cannot be written or the queue is full.

@@ -10,20 +10,20 @@ use uuid::Uuid;
 
 use crate::{
     append::{Document, DocumentKind},
-    digest::FrontierError,
-    entry::EntryError,
     facet::{Facet, ValueRange},
-    keyring::{KeyringError, Month},
+    keyring::Month,
     plan::{Found, Head, Plan, Wanted},
     prepare::CallId,
-    private::{PrivateError, Token},
+    private::Token,
     reader::{Order, Stored},
 };
 
+mod error;
 mod fault;
 mod postgres;
 mod sqlite;
 
+pub use error::StoreError;
 pub(crate) use fault::{CommitFault, Fault};
 pub(crate) use sqlite::Ownership;
 
@@ -31,108 +31,6 @@ pub(crate) use sqlite::Ownership;
 const LEDGER: i16 = 1;
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// What is stored contradicts itself.
-    #[error("the stored {0} is corrupt")]
-    Corrupt(&'static str),
-    /// The database reported an error.
-    #[error("the database failed")]
-    Database(#[source] sqlx::Error),
-    /// What is stored is no canonical entry.
-    #[error("entry {index} is not in canonical form")]
-    Entry {
-        /// Its index.
-        index: u64,
-        /// Why.
-        #[source]
-        source: EntryError,
-    },
-    /// The file cannot be opened or written.
-    #[error("the database file {} cannot be used", .path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The head is marked as frozen.
-    #[error("the ledger is marked as frozen")]
-    Flagged,
-    /// The stored frontier is malformed.
-    #[error("the stored head is corrupt")]
-    Frontier(#[source] FrontierError),
-    /// Another process has the SQLite file open.
-    #[error("another process uses {}; with SQLite only one may, with PostgreSQL several", .path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A month's key is gone, while entries of that month are there.
-    #[error("the key of {month} is missing from the folder of keys; restore it")]
-    KeyMissing {
-        /// The month.
-        month: Month,
-    },
-    /// Another replica uses another key.
-    #[error(
-        "the key of {month} is not the one that the ledger was written with; replicas share one folder of keys"
-    )]
-    KeyDiffers {
-        /// The month.
-        month: Month,
-    },
-    /// A month's key cannot be read.
-    #[error("a month's key cannot be used")]
-    Keys(#[source] KeyringError),
-    /// The tables cannot be made or brought up to date.
-    #[error("the tables cannot be brought up to date")]
-    Migration(#[source] sqlx::migrate::MigrateError),
-    /// The file was replaced, removed or made read-only while it was open.
-    #[error("the database file {} was {change} while it was open", .path.display())]
-    Moved {
-        /// The file.
-        path: PathBuf,
-        /// What happened to it.
-        change: &'static str,
-    },
-    /// The database holds the ledger of another city.
-    #[error("the database holds the ledger of {found}, not of {expected}")]
-    OtherCity {
-        /// The city that was configured.
-        expected: CityCode,
-        /// The city that is stored.
-        found: String,
-    },
-    /// A private part does not agree with its entry.
-    #[error("a stored private part cannot be opened")]
-    Private(#[source] PrivateError),
-    /// The database holds less than, or something else than, what was committed to it.
-    #[error("the database was rolled back: LEDGER_ROLLBACK")]
-    Rollback,
-    /// The database does not answer in time.
-    #[error("the database does not answer in time")]
-    Timeout,
-    /// The database is set up so that it may lose what it has acknowledged.
-    #[error("the database may lose commits: {setting} is {value}, it must be {needed}")]
-    Unsafe {
-        /// The setting.
-        setting: &'static str,
-        /// What it is.
-        value: String,
-        /// What it must be.
-        needed: &'static str,
-    },
-    /// Not a URL of a known store.
-    #[error(
-        "not a database URL: it has the form sqlite://<file> or postgres://<user>@<host>/<database>"
-    )]
-    Url,
-}
 
 /// Where the database is.
 #[derive(Clone)]

@@ -66,6 +66,10 @@ impl Writer {
             ])
             .disable_statement_logging();
         let mut connection = within(CONNECT_TIMEOUT, options.connect()).await?;
+        // Planning a batch anew takes longer than executing it. A compatible database may not know the setting.
+        let _ = connection
+            .execute("SET plan_cache_mode = force_generic_plan")
+            .await;
         setup::check(&mut connection, settings.failover).await?;
         setup::migrate(&mut connection, settings.city).await?;
         Ok(Self { connection })

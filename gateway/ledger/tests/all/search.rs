@@ -190,113 +190,46 @@ async fn found(ledger: &Ledger, filter: &EntryFilter) -> Vec<u64> {
         .collect()
 }
 
+/// A filter of one kind.
+fn only(set: impl FnOnce(&mut EntryFilter)) -> EntryFilter {
+    let mut filter = EntryFilter::default();
+    set(&mut filter);
+    filter
+}
+
+const fn minute(minute: i64) -> i64 {
+    NOW + minute * MINUTE_US
+}
+
 async fn every_filter_finds_exactly_what_it_names(bed: Bed) {
     let (ledger, written) = filled(&bed).await;
-    let none = EntryFilter::default;
-    let minutes = |minutes| NOW + minutes * MINUTE_US;
     let filters = [
-        none(),
-        EntryFilter {
-            from_us: minutes(60),
-            ..none()
-        },
-        EntryFilter {
-            until_us: minutes(3),
-            ..none()
-        },
-        EntryFilter {
-            from_us: minutes(50) + 1,
-            until_us: minutes(52),
-            ..none()
-        },
-        EntryFilter {
-            city: "371000".into(),
-            ..none()
-        },
-        EntryFilter {
-            client: CLIENTS[2].into(),
-            ..none()
-        },
-        EntryFilter {
-            client: "spiffe://yantai.jiaodong/*".into(),
-            ..none()
-        },
-        EntryFilter {
-            client: "*".into(),
-            ..none()
-        },
-        EntryFilter {
-            service: "banqiao.card.v1.CardService".into(),
-            ..none()
-        },
-        EntryFilter {
-            method: "VerifyCard".into(),
-            ..none()
-        },
-        EntryFilter {
-            method: METHODS[2].into(),
-            ..none()
-        },
-        EntryFilter {
-            method: METHODS[3].into(),
-            ..none()
-        },
-        EntryFilter {
-            method: "/rare.S/M".into(),
-            ..none()
-        },
-        EntryFilter {
-            purpose: PURPOSES[1].into(),
-            ..none()
-        },
-        EntryFilter {
-            operator: OPERATORS[0].into(),
-            ..none()
-        },
-        EntryFilter {
-            case_number: CASES[1].into(),
-            ..none()
-        },
-        EntryFilter {
-            subject: SUBJECTS[2].into(),
-            ..none()
-        },
-        EntryFilter {
-            exchange_id: id(7).to_string(),
-            ..none()
-        },
-        EntryFilter {
-            exchange_id: format!("{}/1", id(7)),
-            ..none()
-        },
-        EntryFilter {
-            kinds: vec![Kind::Refused.into()],
-            ..none()
-        },
-        EntryFilter {
-            kinds: vec![Kind::Open.into(), Kind::Close.into()],
-            ..none()
-        },
-        EntryFilter {
-            outcome: Outcome::Ok.into(),
-            ..none()
-        },
-        EntryFilter {
-            outcome: Outcome::Refused.into(),
-            ..none()
-        },
-        EntryFilter {
-            outcome: Outcome::Failed.into(),
-            ..none()
-        },
-        EntryFilter {
-            outcome: Outcome::Interrupted.into(),
-            ..none()
-        },
-        EntryFilter {
-            reason: Reason::RateExceeded.into(),
-            ..none()
-        },
+        only(|_| {}),
+        only(|f| f.from_us = minute(60)),
+        only(|f| f.until_us = minute(3)),
+        only(|f| (f.from_us, f.until_us) = (minute(50) + 1, minute(52))),
+        only(|f| f.city = "371000".into()),
+        only(|f| f.client = CLIENTS[2].into()),
+        only(|f| f.client = "spiffe://yantai.jiaodong/*".into()),
+        only(|f| f.client = "*".into()),
+        only(|f| f.service = "banqiao.card.v1.CardService".into()),
+        only(|f| f.method = "VerifyCard".into()),
+        only(|f| f.method = METHODS[2].into()),
+        only(|f| f.method = METHODS[3].into()),
+        only(|f| f.method = "/rare.S/M".into()),
+        only(|f| f.purpose = PURPOSES[1].into()),
+        only(|f| f.operator = OPERATORS[0].into()),
+        only(|f| f.case_number = CASES[1].into()),
+        only(|f| f.subject = SUBJECTS[2].into()),
+        only(|f| f.exchange_id = id(7).to_string()),
+        only(|f| f.exchange_id = format!("{}/1", id(7))),
+        only(|f| f.kinds = vec![Kind::Refused.into()]),
+        only(|f| f.kinds = vec![Kind::Open.into(), Kind::Close.into()]),
+        only(|f| f.outcome = Outcome::Ok.into()),
+        only(|f| f.outcome = Outcome::Refused.into()),
+        only(|f| f.outcome = Outcome::Failed.into()),
+        only(|f| f.outcome = Outcome::Interrupted.into()),
+        only(|f| f.reason = Reason::RateExceeded.into()),
     ];
     for filter in filters {
         let expected = expected(&written, &filter);
@@ -304,38 +237,14 @@ async fn every_filter_finds_exactly_what_it_names(bed: Bed) {
         assert_eq!(found(&ledger, &filter).await, expected, "{filter:?}");
     }
     for nothing in [
-        EntryFilter {
-            client: "spiffe://rizhao.jiaodong/*".into(),
-            ..none()
-        },
-        EntryFilter {
-            service: "banqiao.card.v1.Card".into(),
-            ..none()
-        },
-        EntryFilter {
-            subject: "370202199001010028".into(),
-            ..none()
-        },
-        EntryFilter {
-            exchange_id: id(99_999).to_string(),
-            ..none()
-        },
-        EntryFilter {
-            kinds: vec![Kind::Epoch.into()],
-            ..none()
-        },
-        EntryFilter {
-            reason: Reason::Draining.into(),
-            ..none()
-        },
-        EntryFilter {
-            until_us: NOW,
-            ..none()
-        },
-        EntryFilter {
-            from_us: minutes(100_000),
-            ..none()
-        },
+        only(|f| f.client = "spiffe://rizhao.jiaodong/*".into()),
+        only(|f| f.service = "banqiao.card.v1.Card".into()),
+        only(|f| f.subject = "370202199001010028".into()),
+        only(|f| f.exchange_id = id(99_999).to_string()),
+        only(|f| f.kinds = vec![Kind::Epoch.into()]),
+        only(|f| f.reason = Reason::Draining.into()),
+        only(|f| f.until_us = NOW),
+        only(|f| f.from_us = minute(100_000)),
     ] {
         assert!(found(&ledger, &nothing).await.is_empty(), "{nothing:?}");
     }

@@ -1,13 +1,14 @@
 //! The statements of a commit. One statement writes all rows of a batch: each round trip to the server is time in
 //! which the head is locked.
 
-use sqlx::{PgConnection, query};
+use sqlx::{
+    Arguments as _, PgConnection, error::BoxDynError, postgres::PgArguments, query, query_with,
+};
 use uuid::Uuid;
 
 use super::{LEDGER, statement};
 use crate::{
-    facet::FacetValue,
-    plan::Plan,
+    plan::{EntryRow, Plan},
     prepare::CallId,
     store::{Fault, StoreError, stored},
 };
@@ -56,171 +57,119 @@ const ROWS: &str = "\
     UPDATE head SET size = $33, frontier = $34 WHERE ledger = $1 AND size = $35 \
     RETURNING set_config('statement_timeout', '0', true)";
 
-/// Sides are small numbers; one that is not is of no known version and sorts apart.
+/// The number of a side.
 pub(super) fn side(call: CallId) -> i16 {
-    i16::try_from(call.side).unwrap_or(i16::MAX)
+    small(call.side)
 }
 
+type Bound = Result<(), BoxDynError>;
+
+/// Writes every row of a batch and advances the head.
 pub(super) async fn rows(
     connection: &mut PgConnection,
     boot: Uuid,
     plan: &Plan<'_>,
 ) -> Result<(), Fault> {
-    let entries = &plan.entries;
-    let index = |index: u64| stored(index).map_err(Fault::Storage);
-    let indices = |it: &mut dyn Iterator<Item = u64>| it.map(index).collect::<Result<Vec<_>, _>>();
-    let private: Vec<_> = entries
-        .iter()
-        .filter_map(|row| Some((row.index, row.prepared.private.as_ref()?)))
-        .collect();
-    let facets: Vec<(&FacetValue, u64)> = plan.facets.iter().copied().collect();
-    let opened: Vec<_> = plan
-        .opened
-        .iter()
-        .map(|(call, index)| (*call, *index))
-        .collect();
-    let closed: Vec<_> = plan.closed.iter().copied().collect();
-    let size = plan.frontier.count();
-    let before = size - u64::try_from(entries.len()).unwrap_or(0);
-    let kind = |kind: i32| i16::try_from(kind).unwrap_or(i16::MAX);
-    let attempt = |call: &CallId| i64::from(call.attempt);
-    let updated = query(ROWS)
-        .bind(LEDGER)
-        .bind(indices(&mut entries.iter().map(|row| row.index))?)
-        .bind(
-            entries
-                .iter()
-                .map(|row| kind(row.prepared.kind))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            entries
-                .iter()
-                .map(|row| row.prepared.time_us)
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            entries
-                .iter()
-                .map(|row| Some(row.prepared.call?.exchange_id()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(entries.iter().map(|row| &row.leaf[..]).collect::<Vec<_>>())
-        .bind(entries.iter().map(|row| &row.bytes[..]).collect::<Vec<_>>())
-        .bind(
-            entries
-                .iter()
-                .map(|row| Uuid::from_bytes(row.prepared.uid))
-                .collect::<Vec<_>>(),
-        )
-        .bind(indices(&mut private.iter().map(|(index, _)| *index))?)
-        .bind(
-            private
-                .iter()
-                .map(|(_, sealed)| sealed.month.number())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            private
-                .iter()
-                .map(|(_, sealed)| &sealed.ciphertext[..])
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            plan.tokens
-                .iter()
-                .map(|(token, _)| &token.0[..])
-                .collect::<Vec<_>>(),
-        )
-        .bind(indices(&mut plan.tokens.iter().map(|(_, index)| *index))?)
-        .bind(
-            facets
-                .iter()
-                .map(|((facet, _), _)| facet.number())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            facets
-                .iter()
-                .map(|((_, value), _)| &value[..])
-                .collect::<Vec<_>>(),
-        )
-        .bind(indices(&mut facets.iter().map(|(_, block)| *block))?)
-        .bind(
-            plan.claims
-                .iter()
-                .map(|((id, _), _)| id.exchange_id())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            plan.claims
-                .iter()
-                .map(|((id, _), _)| attempt(id))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            plan.claims
-                .iter()
-                .map(|((_, it), _)| it.as_bytes())
-                .collect::<Vec<_>>(),
-        )
-        .bind(indices(&mut plan.claims.iter().map(|(_, index)| *index))?)
-        .bind(boot)
-        .bind(
-            opened
-                .iter()
-                .map(|((id, _), _)| id.exchange_id())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            opened
-                .iter()
-                .map(|((id, _), _)| attempt(id))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            opened
-                .iter()
-                .map(|((id, _), _)| side(*id))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            opened
-                .iter()
-                .map(|((_, peer), _)| peer.as_bytes())
-                .collect::<Vec<_>>(),
-        )
-        .bind(indices(&mut opened.iter().map(|(_, index)| *index))?)
-        .bind(
-            closed
-                .iter()
-                .map(|(id, _)| id.exchange_id())
-                .collect::<Vec<_>>(),
-        )
-        .bind(closed.iter().map(|(id, _)| attempt(id)).collect::<Vec<_>>())
-        .bind(closed.iter().map(|(id, _)| side(*id)).collect::<Vec<_>>())
-        .bind(
-            closed
-                .iter()
-                .map(|(_, peer)| peer.as_bytes())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            plan.months
-                .keys()
-                .map(|month| month.number())
-                .collect::<Vec<_>>(),
-        )
-        .bind(plan.months.values().map(|id| &id[..]).collect::<Vec<_>>())
-        .bind(index(size)?)
-        .bind(plan.frontier.to_bytes())
-        .bind(index(before)?)
-        .fetch_all(connection);
+    let unbound = |error| Fault::postgres(sqlx::Error::Encode(error));
+    let mut arguments = PgArguments::default();
+    let bound = &mut arguments;
+    bound.add(LEDGER).map_err(unbound)?;
+    entries(bound, plan).map_err(unbound)?;
+    private(bound, plan).map_err(unbound)?;
+    facets(bound, plan).map_err(unbound)?;
+    calls(bound, boot, plan).map_err(unbound)?;
+    head(bound, plan).map_err(unbound)?;
+    let updated = query_with(ROWS, arguments).fetch_all(connection);
     if statement(updated).await?.len() == 1 {
         Ok(())
     } else {
         Err(Fault::Storage(StoreError::Corrupt("head")))
     }
+}
+
+/// One value of each row.
+fn column<'r, R, V>(rows: &'r [R], value: impl Fn(&'r R) -> V) -> Vec<V> {
+    rows.iter().map(value).collect()
+}
+
+/// One index of each row.
+fn index<R>(rows: &[R], index: impl Fn(&R) -> u64) -> Result<Vec<i64>, StoreError> {
+    rows.iter().map(|row| stored(index(row))).collect()
+}
+
+/// Small numbers; one that is not belongs to no known version, and sorts behind all others.
+fn small(number: i32) -> i16 {
+    i16::try_from(number).unwrap_or(i16::MAX)
+}
+
+/// Parameters 2 to 8.
+fn entries(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
+    let rows = &plan.entries;
+    bound.add(index(rows, |row| row.index)?)?;
+    bound.add(column(rows, |row| small(row.prepared.kind)))?;
+    bound.add(column(rows, |row| row.prepared.time_us))?;
+    bound.add(column(rows, |row| {
+        row.prepared.call.map(CallId::exchange_id)
+    }))?;
+    bound.add(column(rows, |row| &row.leaf[..]))?;
+    bound.add(column(rows, |row| &row.bytes[..]))?;
+    bound.add(column(rows, |row| Uuid::from_bytes(row.prepared.uid)))
+}
+
+/// Parameters 9 to 13.
+fn private(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
+    let sealed = |row: &EntryRow<'_>| row.prepared.private.is_some();
+    let rows: Vec<_> = plan.entries.iter().filter(|row| sealed(row)).collect();
+    let parts: Vec<_> = rows
+        .iter()
+        .filter_map(|row| row.prepared.private.as_ref())
+        .collect();
+    bound.add(index(&rows, |row| row.index)?)?;
+    bound.add(column(&parts, |sealed| sealed.month.number()))?;
+    bound.add(column(&parts, |sealed| &sealed.ciphertext[..]))?;
+    bound.add(column(&plan.tokens, |(token, _)| &token.0[..]))?;
+    bound.add(index(&plan.tokens, |(_, index)| *index)?)
+}
+
+/// Parameters 14 to 16.
+fn facets(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
+    let rows: Vec<_> = plan.facets.iter().collect();
+    bound.add(column(&rows, |((facet, _), _)| facet.number()))?;
+    bound.add(column(&rows, |((_, value), _)| &value[..]))?;
+    bound.add(index(&rows, |(_, block)| *block)?)
+}
+
+/// Parameters 17 to 30.
+fn calls(bound: &mut PgArguments, boot: Uuid, plan: &Plan<'_>) -> Bound {
+    let rows = &plan.claims;
+    bound.add(column(rows, |((id, _), _)| id.exchange_id()))?;
+    bound.add(column(rows, |((id, _), _)| i64::from(id.attempt)))?;
+    bound.add(column(rows, |((_, consumer), _)| consumer.as_bytes()))?;
+    bound.add(index(rows, |(_, index)| *index)?)?;
+    bound.add(boot)?;
+    let rows: Vec<_> = plan.opened.iter().collect();
+    bound.add(column(&rows, |((id, _), _)| id.exchange_id()))?;
+    bound.add(column(&rows, |((id, _), _)| i64::from(id.attempt)))?;
+    bound.add(column(&rows, |((id, _), _)| side(*id)))?;
+    bound.add(column(&rows, |((_, peer), _)| peer.as_bytes()))?;
+    bound.add(index(&rows, |(_, index)| **index)?)?;
+    let rows: Vec<_> = plan.closed.iter().collect();
+    bound.add(column(&rows, |(id, _)| id.exchange_id()))?;
+    bound.add(column(&rows, |(id, _)| i64::from(id.attempt)))?;
+    bound.add(column(&rows, |(id, _)| side(*id)))?;
+    bound.add(column(&rows, |(_, peer)| peer.as_bytes()))
+}
+
+/// Parameters 31 to 35.
+fn head(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
+    let size = plan.frontier.count();
+    let before = size - u64::try_from(plan.entries.len())?;
+    let months: Vec<_> = plan.months.iter().collect();
+    bound.add(column(&months, |(month, _)| month.number()))?;
+    bound.add(column(&months, |(_, id)| &id[..]))?;
+    bound.add(stored(size)?)?;
+    bound.add(plan.frontier.to_bytes())?;
+    bound.add(stored(before)?)
 }
 
 /// Documents change seldom: one statement each.

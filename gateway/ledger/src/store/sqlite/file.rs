@@ -67,16 +67,11 @@ impl FileGuard {
             source,
         };
         if create {
-            match OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-            {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(at(error));
-                }
-                _ => {}
+            let mut options = OpenOptions::new();
+            match options.write(true).create_new(true).mode(0o600).open(path) {
+                Ok(_) => sync_folder(path).map_err(at)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(at(error)),
             }
         }
         let metadata = fs::metadata(path).map_err(at)?;
@@ -110,6 +105,14 @@ impl FileGuard {
             }),
         }
     }
+}
+
+/// Makes the name of a new file durable too.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
