@@ -16,6 +16,7 @@ use banqiao_proto::{
     ledger::v1::{EntryFilter, Kind},
 };
 use parking_lot::Mutex;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
@@ -24,8 +25,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     bed::{
-        Bed, append_all, chain, claiming, closing, entries, id, matching, opening, ready, state,
-        wait_for,
+        Bed, append_all, chain, claiming, closing, entries, id, matching, opening, private, ready,
+        state, wait_for,
     },
     postgres::Cluster,
 };
@@ -197,9 +198,12 @@ async fn commit_without_an_answer_is_resolved() {
 async fn replicas_share_one_order(serializable: bool) {
     let bed = Bed::postgres();
     if serializable {
-        bed.execute("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
-            .await
-            .unwrap();
+        bed.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = \
+             serializable', current_database()); END $$",
+        )
+        .await
+        .unwrap();
     }
     // All at once: they race to make the tables.
     let (one, two, three) = tokio::join!(bed.open("one"), bed.open("two"), bed.open("three"));
@@ -231,11 +235,6 @@ async fn replicas_share_one_order(serializable: bool) {
         ledger.close().await;
     }
     bed.open("four").await.close().await;
-    if serializable {
-        bed.execute("ALTER ROLE postgres RESET default_transaction_isolation")
-            .await
-            .unwrap();
-    }
 }
 
 #[tokio::test]
@@ -258,11 +257,58 @@ async fn server_that_may_forget_is_refused() {
     };
     let error = chain(&bed.try_open(failover).await.unwrap_err());
     assert!(error.contains("synchronous_standby_names"), "{error}");
-    bed.execute("ALTER DATABASE test0 SET synchronous_commit = off")
-        .await
-        .unwrap();
+    bed.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', \
+         current_database()); END $$",
+    )
+    .await
+    .unwrap();
     let error = chain(&bed.try_open(bed.settings("one")).await.unwrap_err());
     assert!(error.contains("synchronous_commit is off"), "{error}");
+}
+
+/// As the README says that it is to be operated.
+#[tokio::test]
+async fn gateways_role_needs_no_right_to_change_entries() {
+    let bed = Bed::postgres();
+    bed.open("one").await.close().await;
+    bed.execute(
+        "DROP ROLE IF EXISTS gateway; CREATE ROLE gateway LOGIN; \
+         GRANT SELECT, INSERT ON entry, entry_uid, claim TO gateway; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON head, facet, private, token, month_key, in_flight, \
+         lease, document, document_revision TO gateway; \
+         GRANT SELECT ON _sqlx_migrations TO gateway",
+    )
+    .await
+    .unwrap();
+    let url = bed.url.replace("postgres@", "gateway@");
+    let ledger = bed
+        .open_with(LedgerSettings {
+            url: url.clone(),
+            ..bed.settings("two")
+        })
+        .await;
+    let appender = ledger.appender();
+    appender
+        .append(opening(id(1)).with_private(private()))
+        .await
+        .unwrap();
+    appender.append(closing(id(1))).await.unwrap();
+    appender.append(claiming(id(2))).await.unwrap();
+    assert_eq!(entries(&ledger).await.len(), 3);
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    for sql in [
+        "UPDATE entry SET kind = 2",
+        "DELETE FROM entry",
+        "DROP TRIGGER entry_is_final ON entry",
+    ] {
+        let error = connection.execute(sql).await.unwrap_err().to_string();
+        assert!(
+            error.contains("permission denied") || error.contains("must be owner"),
+            "{error}"
+        );
+    }
+    ledger.close().await;
 }
 
 #[tokio::test]
