@@ -36,8 +36,8 @@ use line::{Line, tls_lines};
 
 use crate::config::{AdminListener, Config, Role};
 
-/// Largest request: a descriptor set.
-const MAX_REQUEST: usize = 8 * 1024 * 1024;
+/// Largest request: a descriptor set, and what stands beside it.
+const MAX_REQUEST: usize = banqiao_directory::MAX_DESCRIPTOR_SET_BYTES + 64 * 1024;
 
 /// Who administers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,3 +265,6 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use anyhow::Result;
+use banqiao_directory::ServiceSet;
 use banqiao_proto::directory::v1::{
     DrainRequest, GetStatusRequest, GetStatusResponse, ListServicesRequest,
     PublishDirectoryRequest, RegisterDescriptorSetRequest, ReloadRequest,
@@ -10,6 +11,9 @@ use banqiao_proto::directory::v1::{
 };
 use clap::Subcommand;
 use prost_types::Timestamp;
+use protox::file::{
+    ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
+};
 use serde_json::json;
 use tonic::transport::Channel;
 
@@ -377,12 +381,25 @@ impl CatalogRegister {
             endpoints: self.endpoints.clone(),
             identity: self.identity.clone(),
         };
+        // A set that cannot be read at all is refused by the gateway, in the same words as ever.
+        let findings = ServiceSet::decode(&request.descriptor_set)
+            .and_then(|set| {
+                if self.services.is_empty() {
+                    Ok(set)
+                } else {
+                    set.restrict(&self.services)
+                }
+            })
+            .map_or_else(|_| Vec::new(), |set| set.findings());
         let mut admin = connect(&self.admin, Role::Administrator).await?;
         let asked = admin.register_descriptor_set(request).await;
         let answer = asked.map_err(|status| answer::stop(&status))?.into_inner();
         writeln!(out, "{}", hex::encode(&answer.digest))?;
         for service in answer.services {
             writeln!(out, "{}", clean(&service))?;
+        }
+        for finding in findings {
+            writeln!(out, "to correct: {}", clean(&finding.to_string()))?;
         }
         Ok(Exit::Done)
     }
@@ -404,11 +421,27 @@ impl CatalogRegister {
             Stop::usage("the .proto files cannot be compiled")
                 .caused_by(anyhow::anyhow!("{error:?}"))
         };
-        let mut compiler = protox::Compiler::new(includes).map_err(wrong)?;
-        compiler
-            .include_imports(true)
-            .open_files(&self.files)
-            .map_err(wrong)?;
+        let mut resolver = ChainFileResolver::new();
+        for include in &includes {
+            resolver.add(IncludeFileResolver::new(include.clone()));
+        }
+        // Banqiao's own options can be imported without a copy of them.
+        let own = DescriptorSetFileResolver::decode(banqiao_proto::FILE_DESCRIPTOR_SET);
+        resolver.add(
+            own.map_err(|error| {
+                Stop::usage("the built-in protos cannot be read").caused_by(error)
+            })?,
+        );
+        resolver.add(GoogleFileResolver::new());
+        let mut compiler = protox::Compiler::with_file_resolver(resolver);
+        compiler.include_imports(true).include_source_info(true);
+        for file in &self.files {
+            let name = includes
+                .iter()
+                .find_map(|include| file.strip_prefix(include).ok())
+                .unwrap_or(file);
+            compiler.open_file(name).map_err(wrong)?;
+        }
         Ok(compiler.encode_file_descriptor_set())
     }
 }

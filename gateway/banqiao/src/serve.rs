@@ -123,7 +123,8 @@ async fn signalled() {
     }
 }
 
-async fn build(
+/// Assembles the gateway that a config describes.
+pub(crate) async fn build(
     config: &Config,
     telemetry: &Telemetry,
     clock: Clock,

@@ -6,6 +6,41 @@ use banqiao_directory::{Clock, Envelope, SigningKey, TrustDomain};
 use banqiao_identity::pki::{CertificateRequest, CityAuthority, Issued, NewAuthority};
 use tempfile::TempDir;
 
+/// A gateway's config without any fault, apart from its pin.
+const SOUND: &str = r#"city = "370200"
+replica = "qingdao-1"
+
+[identity]
+certificate = "gateway.crt"
+private_key = "gateway.key"
+
+[directory]
+file = "directory.json"
+pin = "PIN"
+
+[crls]
+files = ["crl.der"]
+
+[listeners.client]
+address = "127.0.0.1:8443"
+[listeners.inter_city]
+address = "127.0.0.1:8444"
+[listeners.ops]
+address = "127.0.0.1:9100"
+[listeners.admin]
+administrator_socket = "admin/administrator.sock"
+operator_socket = "admin/operator.sock"
+auditor_socket = "admin/auditor.sock"
+
+[ledger]
+url = "sqlite://gateway.db"
+
+[[services]]
+name = "banqiao.card.v1.CardService"
+endpoints = ["127.0.0.1:9443"]
+identity = "spiffe://qingdao.jiaodong/hrss/card"
+"#;
+
 /// A city's folder. Its directory also lists Yantai, which has no gateway.
 pub(crate) struct City {
     dir: TempDir,
@@ -48,6 +83,16 @@ impl City {
     /// The signed directory.
     pub(crate) const fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    /// The text of a sound config; every file that it names is in the folder.
+    pub(crate) fn sound_config(&self) -> String {
+        std::fs::write(
+            self.path("directory.json"),
+            self.envelope.to_json().unwrap(),
+        )
+        .unwrap();
+        SOUND.replace("PIN", &hex::encode(self.envelope.digest()))
     }
 
     /// Issues a certificate for a system.

@@ -1,8 +1,8 @@
 //! `AdminService`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use banqiao_directory::{Envelope, ServiceSet, SpiffeId, Status as Freshness};
+use banqiao_directory::{Envelope, Method, ServiceSet, SpiffeId, Status as Freshness};
 use banqiao_ledger::{DocumentKind, Effect, LedgerState};
 use banqiao_proto::directory::v1::{
     CrlStatus, DrainRequest, DrainResponse, EndpointStatus, GetStatusRequest, GetStatusResponse,
@@ -11,12 +11,16 @@ use banqiao_proto::directory::v1::{
     RegisteredService, ReloadRequest, ReloadResponse, ShowDirectoryRequest, ShowDirectoryResponse,
     admin_service_server::AdminService,
 };
+use banqiao_proto::exchange::v1::SharingAttribute;
 use banqiao_proxy::Snapshot;
 use banqiao_telemetry::Chain;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Core, grants::timestamp, invalid, refusal};
+
+/// Largest registration in bytes, over all its services: each keeps the whole set.
+const MAX_REGISTRATION_BYTES: usize = 32 << 20;
 
 pub(super) struct Admin(pub(super) Core);
 
@@ -112,30 +116,29 @@ impl AdminService for Admin {
         let actor = Actor::of(&request)?;
         let asked = request.into_inner();
         let set = self.checked(&asked)?;
-        let digest = set.digest();
-        let effect = Effect::PutDocument {
-            kind: DocumentKind::DescriptorSet,
-            key: hex::encode(digest),
-            bytes: asked.encode_to_vec(),
-        };
-        let services: Vec<String> = set
-            .services()
-            .iter()
-            .map(|service| service.name.to_string())
+        let registrations = self.registrations(&set, asked).await?;
+        let services: Vec<String> = registrations.keys().cloned().collect();
+        let effects = registrations
+            .into_iter()
+            .map(|(key, registration)| Effect::PutDocument {
+                kind: DocumentKind::DescriptorSet,
+                key,
+                bytes: registration.encode_to_vec(),
+            })
             .collect();
-        let digests = (Vec::new(), digest.to_vec());
+        let digests = (self.registered_digest(&services), set.digest().to_vec());
         self.0
             .change(
                 &actor,
                 "descriptor.register",
                 &services.join(" "),
                 digests,
-                vec![effect],
+                effects,
             )
             .await?;
         self.0.control.reread().await;
         Ok(Response::new(RegisterDescriptorSetResponse {
-            digest: digest.to_vec(),
+            digest: set.digest().to_vec(),
             services,
         }))
     }
@@ -235,12 +238,17 @@ impl Admin {
                 return Err(invalid("the descriptors were not registered", faults));
             }
         };
-        // What the catalogue must say before anything is published (政务数据共享条例 art. 13–15).
-        faults.extend(
-            set.findings()
-                .iter()
-                .map(|finding| ("descriptor_set".to_owned(), finding.to_string())),
-        );
+        for service in set.services() {
+            let methods = service.methods.iter();
+            for method in methods.filter(|method| lacks_terms(method)) {
+                let problem = format!(
+                    "{} states no sharing terms: scope, purpose and condition of conditional sharing, law and \
+                     article of what is not shared (政务数据共享条例 art. 15)",
+                    method.path
+                );
+                faults.push(("descriptor_set".to_owned(), problem));
+            }
+        }
         for service in set.services() {
             for field in banqiao_proxy::unreadable_subjects(service) {
                 let problem = format!(
@@ -249,10 +257,90 @@ impl Admin {
                 faults.push(("descriptor_set".to_owned(), problem));
             }
         }
+        if !faults.is_empty() {
+            return Err(invalid("the descriptors were not registered", faults));
+        }
+        // What else the catalogue asks for stops no call, but somebody should correct it.
+        for finding in set.findings() {
+            tracing::warn!(%finding, "registered, but to be corrected");
+        }
+        Ok(set)
+    }
+
+    /// One document for each service, so that what is registered last holds for it, whatever else the same set or
+    /// another one describes. Without endpoints those that were registered before stay.
+    async fn registrations(
+        &self,
+        set: &ServiceSet,
+        asked: RegisterDescriptorSetRequest,
+    ) -> Result<BTreeMap<String, RegisterDescriptorSetRequest>, Status> {
+        let names = set
+            .services()
+            .iter()
+            .map(|service| service.name.to_string());
+        if set.bytes().len().saturating_mul(set.services().len()) > MAX_REGISTRATION_BYTES {
+            let problem = "is too large to be kept for so many services: register fewer at once";
+            return Err(invalid(
+                "the descriptors were not registered",
+                [("services".to_owned(), problem.to_owned())],
+            ));
+        }
+        let kept = self
+            .0
+            .control
+            .ledger()
+            .documents(DocumentKind::DescriptorSet)
+            .await;
+        let (_, kept) = kept.map_err(|error| {
+            tracing::warn!(error = %Chain(&error), "the registered descriptors could not be read");
+            Status::unavailable("the ledger could not be read: the gateway's log says why")
+        })?;
+        let snapshot = self.0.control.snapshot();
+        let mut registrations = BTreeMap::new();
+        let mut faults = Vec::new();
+        for name in names {
+            let mut registration = RegisterDescriptorSetRequest {
+                services: vec![name.clone()],
+                ..asked.clone()
+            };
+            if asked.endpoints.is_empty() {
+                let before = kept.iter().find(|document| document.key == name);
+                let before = before
+                    .and_then(|document| {
+                        RegisterDescriptorSetRequest::decode(document.bytes.as_slice()).ok()
+                    })
+                    .unwrap_or_default();
+                if before.endpoints.is_empty() && !snapshot.routes.contains_key(name.as_str()) {
+                    let problem = format!("{name} has none in the config: say where it is");
+                    faults.push(("endpoints".to_owned(), problem));
+                }
+                registration.endpoints = before.endpoints;
+                registration.identity = before.identity;
+            }
+            registrations.insert(name, registration);
+        }
         if faults.is_empty() {
-            return Ok(set);
+            return Ok(registrations);
         }
         Err(invalid("the descriptors were not registered", faults))
+    }
+
+    /// Digest of the set that describes these services now, where it is one and the same.
+    fn registered_digest(&self, services: &[String]) -> Vec<u8> {
+        let snapshot = self.0.control.snapshot();
+        let catalog = snapshot.catalog.catalog();
+        let digests: BTreeSet<_> = services
+            .iter()
+            .map(|name| {
+                catalog
+                    .service(name)
+                    .map(|service| service.descriptor_digest)
+            })
+            .collect();
+        match digests.first() {
+            Some(Some(digest)) if digests.len() == 1 => digest.to_vec(),
+            _ => Vec::new(),
+        }
     }
 
     fn warnings(&self, snapshot: &Snapshot, status: &banqiao_proxy::Status) -> Vec<String> {
@@ -284,6 +372,12 @@ impl Admin {
         }
         warnings
     }
+}
+
+/// Whether a method is shared conditionally or not at all, and does not say on which terms.
+fn lacks_terms(method: &Method) -> bool {
+    let stated = [SharingAttribute::Conditional, SharingAttribute::NotShared];
+    stated.contains(&method.rule.sharing()) && method.rule.sharing_terms.trim().is_empty()
 }
 
 fn peers(core: &Core, snapshot: &Snapshot, status: &banqiao_proxy::Status) -> Vec<PeerStatus> {

@@ -11,40 +11,6 @@ pub(crate) fn limits(text: &str) -> (Limits, Vec<Fault>) {
     (limits, faults.into_sorted())
 }
 
-const SOUND: &str = r#"city = "370200"
-replica = "qingdao-1"
-
-[identity]
-certificate = "gateway.crt"
-private_key = "gateway.key"
-
-[directory]
-file = "directory.json"
-pin = "PIN"
-
-[crls]
-files = ["crl.der"]
-
-[listeners.client]
-address = "127.0.0.1:8443"
-[listeners.inter_city]
-address = "127.0.0.1:8444"
-[listeners.ops]
-address = "127.0.0.1:9100"
-[listeners.admin]
-administrator_socket = "admin/administrator.sock"
-operator_socket = "admin/operator.sock"
-auditor_socket = "admin/auditor.sock"
-
-[ledger]
-url = "sqlite://gateway.db"
-
-[[services]]
-name = "banqiao.card.v1.CardService"
-endpoints = ["127.0.0.1:9443"]
-identity = "spiffe://qingdao.jiaodong/hrss/card"
-"#;
-
 /// A city's folder with everything that the sound config names.
 struct Scene {
     city: City,
@@ -54,16 +20,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let city = City::new("370200", "qingdao.jiaodong");
-        let pin = hex::encode(city.envelope().digest());
-        fs::write(
-            city.path("directory.json"),
-            city.envelope().to_json().unwrap(),
-        )
-        .unwrap();
-        Self {
-            sound: SOUND.replace("PIN", &pin),
-            city,
-        }
+        let sound = city.sound_config();
+        Self { city, sound }
     }
 
     fn load(&self, text: &str) -> Result<(Config, Vec<Fault>), ConfigError> {
