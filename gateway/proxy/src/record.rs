@@ -13,7 +13,7 @@ mod progress;
 use std::{borrow::Cow, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId};
-use banqiao_ledger::{Append, AppendError, Effect};
+use banqiao_ledger::{Append, AppendError, Effect, Waiting};
 use banqiao_proto::{
     ReasonTable,
     exchange::v1::Reason,
@@ -64,7 +64,9 @@ pub(crate) async fn refused(call: &Call, refusal: &Refusal) {
     let mut private = private(call);
     private.error_text = refusal.detail.clone().into_owned();
     let append = Append::new(entry).with_private(private);
-    if let Err(error) = call.conn.worker.appender.append(append).await {
+    let limit = shared.limits.progress_timeout;
+    let appended = tokio::time::timeout(limit, call.conn.worker.appender.append(append)).await;
+    if let Err(error) = appended.unwrap_or(Err(AppendError::Unavailable)) {
         tracing::warn!(exchange = %call.exchange, error = %error, "a refusal could not be entered");
         shared.ledger.count_gap(refusal.reason, client);
     }
@@ -90,13 +92,53 @@ pub(crate) async fn open(
     if let Some(claim) = claim(call) {
         append = append.with(claim);
     }
-    call.conn
-        .worker
-        .appender
-        .append(append)
-        .await
-        .map(drop)
-        .map_err(|error| unwritable(&error))
+    let appended = call.conn.worker.appender.append(append);
+    in_time(call, appended, |call| {
+        let ended = Ended {
+            status: UNAVAILABLE,
+            reason: Reason::LedgerUnavailable,
+            opened: true,
+            ..Ended::default()
+        };
+        closing(call, ended)
+    })
+    .await
+}
+
+/// gRPC status UNAVAILABLE.
+const UNAVAILABLE: u32 = 14;
+
+/// Waits for an entry, as long as the call and the record allow. Where the ledger does not answer in time, the entry
+/// may still be committed when it comes back: then what `otherwise` makes follows it.
+async fn in_time(
+    call: &Call,
+    appended: Waiting,
+    otherwise: impl FnOnce(&Call) -> Append,
+) -> Result<(), Refusal> {
+    let mut appended = Box::pin(appended);
+    let limit = call.conn.worker.shared.limits.progress_timeout;
+    let left = call.deadline.map_or(limit, |deadline| {
+        deadline
+            .saturating_duration_since(tokio::time::Instant::now())
+            .min(limit)
+    });
+    if let Ok(outcome) = tokio::time::timeout(left, &mut appended).await {
+        return outcome.map(drop).map_err(|error| unwritable(&error));
+    }
+    let follow = otherwise(call);
+    let worker = std::sync::Arc::clone(&call.conn.worker);
+    let stop = worker.closing.clone();
+    worker.tasks.clone().spawn(async move {
+        let committed = tokio::select! {
+            // What is still open then is closed by the lease.
+            () = stop.cancelled() => return,
+            outcome = appended => outcome.is_ok(),
+        };
+        if committed {
+            let _ = worker.appender.append_queued(follow).await;
+        }
+    });
+    Err(unwritable(&AppendError::Unavailable))
 }
 
 /// How a call ended, as its CLOSE says it.
@@ -121,15 +163,13 @@ pub(crate) struct Ended {
 pub(crate) async fn close(call: &Call, ended: Ended) -> Result<(), Refusal> {
     let opened = ended.opened;
     let append = closing(call, ended);
-    match call
-        .conn
-        .worker
-        .appender
-        .append_queued(append.clone())
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(error) => {
+    let limit = call.conn.worker.shared.limits.progress_timeout;
+    let appended = call.conn.worker.appender.append_queued(append.clone());
+    match tokio::time::timeout(limit, appended).await {
+        Ok(Ok(_)) => Ok(()),
+        // It stays in the queue and is committed when the ledger comes back.
+        Err(_) => Err(unwritable(&AppendError::Unavailable)),
+        Ok(Err(error)) => {
             if opened {
                 owe(call, append, &error);
             }

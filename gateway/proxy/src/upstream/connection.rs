@@ -23,7 +23,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{cork::Cork, settings::Limits};
+use crate::{
+    cork::Cork,
+    settings::{DATA_FRAME_BUDGET, Limits},
+};
 
 /// Resets that may leave a connection at once, and one more in each [`RESET_INTERVAL`]. Below the 20 pending resets
 /// at which h2 servers end a connection and every caller on it.
@@ -101,6 +104,7 @@ impl Connection {
             .initial_connection_window_size(limits.connection_window)
             .max_frame_size(limits.frame)
             .max_header_list_size(limits.header_list * 2)
+            .data_frame_budget(DATA_FRAME_BUDGET)
             .enable_push(false)
             .handshake(cork.clone())
             .await
