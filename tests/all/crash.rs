@@ -274,7 +274,12 @@ async fn replica_refuses_what_another_has_accepted() {
         .collect();
     assert_eq!(say(replicas[0]).await.code(), Some(0));
     for address in &replicas {
-        assert_eq!(say(*address).await.reason(), Some(Reason::Replayed));
+        // The other replica reads the grants twice a second; until it has them, it refuses for that.
+        let refused = wait_for("the grant at this replica", PATIENCE, async || {
+            let reason = say(*address).await.reason();
+            (reason != Some(Reason::NotGranted)).then_some(reason)
+        });
+        assert_eq!(refused.await.unwrap(), Some(Reason::Replayed));
     }
     for gateway in &mut network.cities[1].gateways {
         gateway.kill().unwrap();

@@ -215,6 +215,26 @@ async fn entries(context: &str, scene: &Scene, row: &Row, held: &Held, exchange:
         assert_eq!(refused, 1, "{context}: {records:?}");
         return;
     }
+    if row.reason == Reason::LedgerUnavailable {
+        // Nothing stands of it; or, where its OPEN was on its way when the ledger failed, that OPEN and the CLOSE
+        // that says so.
+        let city = match row.at {
+            At::Consumer => scene.consumer(),
+            At::Provider => scene.provider(),
+        };
+        let records = city.admin().exchange(exchange).await.unwrap();
+        let close = records
+            .iter()
+            .find(|record| record.entry.kind() == Kind::Close);
+        let said = close
+            .and_then(|record| record.entry.result.as_ref())
+            .map(|result| result.reason());
+        assert!(
+            records.is_empty() || said == Some(Reason::LedgerUnavailable),
+            "{context}: {records:?}"
+        );
+        return;
+    }
     let mut records: [Vec<Record>; 2] = Default::default();
     let traces = [
         (scene.consumer(), held.consumer()),

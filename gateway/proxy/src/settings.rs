@@ -32,7 +32,7 @@ pub const DEFAULT_STREAM_WINDOW: u32 = 1024 * 1024;
 pub const DEFAULT_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// What small DATA frames of a connection may cost beyond their payload, in bytes: some 190 for each. A stream window
 /// full of the smallest messages fits; h2's own default ends a stream of a million of them.
-pub const DATA_FRAME_BUDGET: usize = 16 * 1024 * 1024;
+pub const DATA_FRAME_BUDGET: usize = 32 * 1024 * 1024;
 /// HTTP/2 frame in bytes.
 pub const DEFAULT_FRAME: u32 = 16 * 1024;
 /// Unary messages up to this size are held until their entry is durable; larger ones go as streams do.
