@@ -9,7 +9,7 @@ mod grants;
 mod guard;
 mod line;
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{fs, io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use banqiao_directory::{CityCode, Clock};
@@ -162,7 +162,7 @@ fn invalid(message: &str, faults: impl IntoIterator<Item = (String, String)>) ->
     Status::with_error_details(tonic::Code::InvalidArgument, message, details)
 }
 
-/// Starts the listener. It serves until `stop` is cancelled.
+/// Starts the listener. It serves until `stop` is cancelled. Returns the mTLS address, if there is one.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ pub(crate) async fn start(
     control: Control,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<()> {
+) -> Result<Option<SocketAddr>> {
     let clock = Clock::system();
     let core = Core {
         appender: control.ledger().appender(),
@@ -198,22 +198,23 @@ pub(crate) async fn start(
             server(&core).serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
         spawn(tasks, server);
     }
-    if let Some((address, roles)) = address {
-        let socket = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("admin listener {address}"))?;
-        let lines = tls_lines(
-            socket,
-            core.control.identity().clone(),
-            roles.clone(),
-            tasks,
-            stop,
-        );
-        let server =
-            server(&core).serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
-        spawn(tasks, server);
-    }
-    Ok(())
+    let Some((address, roles)) = address else {
+        return Ok(None);
+    };
+    let socket = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("admin listener {address}"))?;
+    let address = socket.local_addr()?;
+    let lines = tls_lines(
+        socket,
+        core.control.identity().clone(),
+        roles.clone(),
+        tasks,
+        stop,
+    );
+    let server = server(&core).serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
+    spawn(tasks, server);
+    Ok(Some(address))
 }
 
 fn spawn(

@@ -6,6 +6,7 @@ mod print;
 use std::{
     fs,
     io::{self, IsTerminal as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
 };
 
@@ -143,8 +144,12 @@ impl AuditCommand {
     }
 }
 
+/// Largest answer in bytes: every entry of one exchange, which a long stream has many of.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
 async fn auditor(admin: &AdminArgs) -> Result<AuditServiceClient<Channel>, Stop> {
-    Ok(AuditServiceClient::new(admin.connect(Role::Auditor).await?))
+    let channel = admin.connect(Role::Auditor).await?;
+    Ok(AuditServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
 }
 
 impl Search {
@@ -227,7 +232,10 @@ impl Export {
         let private = !(filter.subject.is_empty()
             && filter.operator.is_empty()
             && filter.case_number.is_empty());
-        let file = fs::File::create_new(&self.output).map_err(|error| {
+        // Who asked whom about what is not for every user of the machine.
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600);
+        let file = file.open(&self.output).map_err(|error| {
             Stop::usage(format!("cannot make {}", self.output.display())).caused_by(error)
         })?;
         let mut file = io::BufWriter::new(file);

@@ -24,6 +24,9 @@ use crate::{
     text::{clean, json as json_text, table::Table},
 };
 
+/// Largest answer in bytes: tens of thousands of grants.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
 /// Add, list, revoke and explain grants.
 #[derive(Debug, Subcommand)]
 pub enum GrantCommand {
@@ -153,7 +156,8 @@ impl GrantCommand {
 }
 
 async fn grants(admin: &AdminArgs, role: Role) -> Result<GrantServiceClient<Channel>, Stop> {
-    Ok(GrantServiceClient::new(admin.connect(role).await?))
+    let channel = admin.connect(role).await?;
+    Ok(GrantServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
 }
 
 impl Add {

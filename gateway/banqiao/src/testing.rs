@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use banqiao_directory::{Clock, Envelope, SigningKey, TrustDomain};
-use banqiao_identity::pki::{CertificateRequest, CityAuthority, Issued, NewAuthority};
+use banqiao_identity::pki::{
+    CertificateRequest, CityAuthority, DEFAULT_CRL_LIFETIME, Issued, NewAuthority, RevocationReason,
+};
 use tempfile::TempDir;
 
 /// A gateway's config without any fault, apart from its pin.
@@ -99,6 +101,14 @@ impl City {
     pub(crate) fn issue_system(&self, path: &str) -> Issued {
         let request = CertificateRequest::system(self.authority.trust_domain(), path).unwrap();
         self.authority.issue(&request.loopback()).unwrap()
+    }
+
+    /// Revokes a certificate; its gateway sees the new CRL in the folder.
+    pub(crate) fn revoke(&self, issued: &Issued) {
+        let reason = RevocationReason::KeyCompromise;
+        self.authority
+            .revoke(&issued.record.serial, reason, DEFAULT_CRL_LIFETIME)
+            .unwrap();
     }
 }
 

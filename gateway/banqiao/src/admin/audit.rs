@@ -2,9 +2,9 @@
 
 use std::pin::Pin;
 
-use banqiao_ledger::{Append, Order, Page, Query, Stored};
+use banqiao_ledger::{Append, Order, Page, Query, Reader, StoreError, Stored, Tail};
 use banqiao_proto::ledger::v1::{
-    Entry, IndexedEntry, Kind, Read, SearchEntriesRequest, SearchEntriesResponse,
+    Entry, EntryFilter, IndexedEntry, Kind, Read, SearchEntriesRequest, SearchEntriesResponse,
     ShowExchangeRequest, ShowExchangeResponse, TailEntriesRequest, TailEntriesResponse,
     audit_service_server::AuditService,
 };
@@ -37,60 +37,61 @@ impl AuditService for Audit {
     ) -> Result<Response<Self::SearchEntriesStream>, Status> {
         let actor = Actor::of(&request)?;
         let asked = request.into_inner();
-        let filter = asked.filter.unwrap_or_default();
-        let query = Query::parse(&filter).map_err(|error| faulty(&error))?;
+        let query = parse(&asked.filter.unwrap_or_default())?;
+        let described = format!("search {}", query.describe());
+        let described = described.trim_end().to_owned();
         let limit = if asked.limit == 0 {
             DEFAULT_LIMIT
         } else {
             asked.limit
-        } as usize;
-        let order = if asked.ascending {
-            Order::Ascending
-        } else {
-            Order::Descending
         };
-        let reader = self.0.control.ledger().reader();
-        // The first page is read before the READ entry, so that the entry can say what is shown of it.
-        let page = move |cursor, limit: usize| Page {
-            limit: limit.min(PAGE),
-            order,
-            cursor,
-            open_private: false,
+        let mut pages = Pages {
+            reader: self.0.control.ledger().reader(),
+            query,
+            order: if asked.ascending {
+                Order::Ascending
+            } else {
+                Order::Descending
+            },
+            cursor: asked.cursor,
+            left: limit as usize,
+            end: None,
         };
-        let first = reader
-            .search(&query, page(asked.cursor, limit))
-            .await
-            .map_err(unreadable)?;
-        self.enter(&actor, format!("search {}", query.describe()), first.len())
-            .await?;
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        let mut cursor = first.last().map(|stored| stored.index);
-        let mut left = limit.saturating_sub(first.len());
-        let more = first.len() == limit.min(PAGE);
+        // Each page is read before its READ entry, so that the entry can say what is shown, and sent after it.
+        let first = pages.next().await.map_err(unreadable)?;
+        // What is committed from here on is not part of the search.
+        pages.end = Some(enter(&self.0, &actor, &described, first.len()).await?);
+        let (sender, receiver) = mpsc::channel::<Result<Stored, Status>>(AHEAD);
+        let core = self.0.clone();
         // Ends with the stream: a reader that goes away closes the channel.
         self.0.background(async move {
-            for stored in first {
-                if sender.send(Ok(stored)).await.is_err() {
-                    return;
-                }
-            }
-            let mut more = more;
-            while more && left > 0 {
-                let found = match reader.search(&query, page(cursor, left)).await {
-                    Ok(found) => found,
-                    Err(error) => {
-                        let _ = sender.send(Err(unreadable(error))).await;
-                        return;
-                    }
-                };
-                more = found.len() == left.min(PAGE);
-                left -= found.len();
-                cursor = found.last().map(|stored| stored.index);
-                for stored in found {
+            let mut page = first;
+            while !page.is_empty() {
+                for stored in page {
                     if sender.send(Ok(stored)).await.is_err() {
                         return;
                     }
                 }
+                let next = async {
+                    let page = pages.next().await.map_err(unreadable)?;
+                    if !page.is_empty() {
+                        enter(
+                            &core,
+                            &actor,
+                            &format!("{described}, continued"),
+                            page.len(),
+                        )
+                        .await?;
+                    }
+                    Ok(page)
+                };
+                page = match next.await {
+                    Ok(page) => page,
+                    Err(status) => {
+                        let _ = sender.send(Err(status)).await;
+                        return;
+                    }
+                };
             }
         });
         let stream = ReceiverStream::new(receiver).map(|stored| {
@@ -125,8 +126,8 @@ impl AuditService for Audit {
         } else {
             ""
         };
-        self.enter(&actor, format!("show {exchange}{opened}"), found.len())
-            .await?;
+        let query = format!("show {exchange}{opened}");
+        enter(&self.0, &actor, &query, found.len()).await?;
         Ok(Response::new(ShowExchangeResponse {
             entries: found.into_iter().map(indexed).collect(),
         }))
@@ -140,8 +141,7 @@ impl AuditService for Audit {
     ) -> Result<Response<Self::TailEntriesStream>, Status> {
         let actor = Actor::of(&request)?;
         let asked = request.into_inner();
-        let query =
-            Query::parse(&asked.filter.unwrap_or_default()).map_err(|error| faulty(&error))?;
+        let query = parse(&asked.filter.unwrap_or_default())?;
         if query.is_private() {
             let problem = "subject, operator and case are searched for, not followed".to_owned();
             return Err(invalid(
@@ -150,46 +150,28 @@ impl AuditService for Audit {
             ));
         }
         let reader = self.0.control.ledger().reader();
-        let mut tail = reader.tail(asked.from_index).await.map_err(unreadable)?;
-        // A tail to the end shows what stood when it was asked for, not its own READ entry.
-        let end = self.0.control.ledger().size();
+        let tail = reader.tail(asked.from_index).await.map_err(unreadable)?;
         let from = asked
             .from_index
             .map_or_else(|| "now".to_owned(), |index| index.to_string());
-        self.enter(&actor, format!("tail from {from} {}", query.describe()), 0)
-            .await?;
+        let described = format!("tail from {from} {}", query.describe());
+        let described = described.trim_end().to_owned();
+        let entered = enter(&self.0, &actor, &described, 0).await?;
+        // A tail to the end shows what stood when it was asked for, not its own READ entry.
+        let end = asked.stop_at_end.then_some(entered);
         let (sender, receiver) = mpsc::channel(AHEAD);
-        self.0.background(async move {
-            loop {
-                let read = if asked.stop_at_end {
-                    tail.ready().await
-                } else {
-                    tokio::select! {
-                        read = tail.next() => read,
-                        () = sender.closed() => return,
-                    }
-                };
-                let read = match read {
-                    Ok(read) => read,
-                    Err(error) => {
-                        let _ = sender.send(Err(unreadable(error))).await;
-                        return;
-                    }
-                };
-                let done =
-                    asked.stop_at_end && read.last().is_none_or(|last| last.index + 1 >= end);
-                for stored in read {
-                    let late = asked.stop_at_end && stored.index >= end;
-                    let fits = matches!(
-                        banqiao_ledger::decode(&stored.bytes),
-                        Ok(banqiao_ledger::Decoded::Entry(entry)) if query.matches(&entry)
-                    );
-                    if fits && !late && sender.send(Ok(stored)).await.is_err() {
-                        return;
-                    }
-                }
-                if done {
-                    return;
+        let core = self.0.clone();
+        self.0.tasks.spawn(async move {
+            let mut shown = 0;
+            tokio::select! {
+                () = follow(tail, &query, end, sender, &mut shown) => {}
+                () = core.stop.cancelled() => {}
+            }
+            // How much was shown is known only now; that it was asked for is entered already.
+            if shown > 0 {
+                let read = read(&actor, &format!("{described}, ended"), shown);
+                if let Err(error) = core.appender.append_queued(Append::new(read)).await {
+                    tracing::warn!(error = %Chain(&error), "the end of a tail was not entered");
                 }
             }
         });
@@ -202,20 +184,139 @@ impl AuditService for Audit {
     }
 }
 
-impl Audit {
-    async fn enter(&self, actor: &Actor, query: String, shown: usize) -> Result<(), Status> {
-        let entry = Entry {
-            kind: Kind::Read.into(),
-            read: Some(Read {
-                actor: actor.name.to_string(),
-                query,
-                shown: shown as u64,
-            }),
-            ..Entry::default()
+/// The pages of a search.
+struct Pages {
+    reader: Reader,
+    query: Query,
+    order: Order,
+    cursor: Option<u64>,
+    left: usize,
+    /// First index that is not shown: the search's own entry.
+    end: Option<u64>,
+}
+
+impl Pages {
+    /// The next page; an empty one is the end.
+    async fn next(&mut self) -> Result<Vec<Stored>, StoreError> {
+        let limit = self.left.min(PAGE);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let page = Page {
+            limit,
+            order: self.order,
+            cursor: self.cursor,
+            open_private: false,
         };
-        let appended = self.0.appender.append(Append::new(entry)).await;
-        appended.map(drop).map_err(|error| unwritable(&error))
+        let mut found = self.reader.search(&self.query, page).await?;
+        self.cursor = found.last().map(|stored| stored.index).or(self.cursor);
+        self.left = if found.len() < limit {
+            0
+        } else {
+            self.left - limit
+        };
+        found.retain(|stored| self.end.is_none_or(|end| stored.index < end));
+        Ok(found)
     }
+}
+
+/// Sends entries as they are committed, up to `end`, until nobody listens.
+async fn follow(
+    mut tail: Tail,
+    query: &Query,
+    end: Option<u64>,
+    sender: mpsc::Sender<Result<Stored, Status>>,
+    shown: &mut usize,
+) {
+    loop {
+        let read = if end.is_some() {
+            tail.ready().await
+        } else {
+            tokio::select! {
+                read = tail.next() => read,
+                () = sender.closed() => return,
+            }
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let _ = sender.send(Err(unreadable(error))).await;
+                return;
+            }
+        };
+        let last = read.last().map(|stored| stored.index);
+        for stored in read {
+            let late = end.is_some_and(|end| stored.index >= end);
+            let fits = matches!(
+                banqiao_ledger::decode(&stored.bytes),
+                Ok(banqiao_ledger::Decoded::Entry(entry)) if query.matches(&entry)
+            );
+            if !fits || late {
+                continue;
+            }
+            // Counted before it leaves: what may have been seen counts as shown.
+            *shown += 1;
+            if sender.send(Ok(stored)).await.is_err() {
+                return;
+            }
+        }
+        if end.is_some_and(|end| last.is_none_or(|last| last + 1 >= end)) {
+            return;
+        }
+    }
+}
+
+/// Parses a filter. What the READ entry will repeat must be names: a number that stands in the wrong field by
+/// mistake would otherwise stay in the ledger for ever.
+fn parse(filter: &EntryFilter) -> Result<Query, Status> {
+    let name = |text: &str, more: &[char]| {
+        let begins = |c: char| c.is_ascii_alphabetic() || c == '_' || more.contains(&c);
+        text.chars().next().is_none_or(begins)
+            && text.chars().all(|c| {
+                c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') || more.contains(&c)
+            })
+    };
+    let client = filter.client.strip_prefix("spiffe://");
+    let client = client.unwrap_or(if filter.client.is_empty() { "" } else { " " });
+    let named = [
+        ("client", name(client, &['/', '*'])),
+        ("method", name(&filter.method, &['/'])),
+        ("purpose", name(&filter.purpose, &[])),
+        ("service", name(&filter.service, &[])),
+    ];
+    let faults: Vec<_> = named
+        .into_iter()
+        .filter(|(_, sound)| !sound)
+        .map(|(field, _)| (format!("filter.{field}"), "is not such a name".to_owned()))
+        .collect();
+    if !faults.is_empty() {
+        return Err(invalid("the filter cannot be searched by", faults));
+    }
+    Query::parse(filter).map_err(|error| faulty(&error))
+}
+
+/// A READ entry.
+fn read(actor: &Actor, query: &str, shown: usize) -> Entry {
+    Entry {
+        kind: Kind::Read.into(),
+        read: Some(Read {
+            actor: actor.name.to_string(),
+            query: query.to_owned(),
+            shown: shown as u64,
+        }),
+        ..Entry::default()
+    }
+}
+
+/// Enters a query. Returns the index of its entry.
+async fn enter(core: &Core, actor: &Actor, query: &str, shown: usize) -> Result<u64, Status> {
+    let appended = core
+        .appender
+        .append(Append::new(read(actor, query, shown)))
+        .await;
+    appended
+        .map(|appended| appended.index)
+        .map_err(|error| unwritable(&error))
 }
 
 fn indexed(stored: Stored) -> IndexedEntry {
@@ -234,7 +335,7 @@ fn faulty(error: &banqiao_ledger::QueryError) -> Status {
     )
 }
 
-fn unreadable(error: banqiao_ledger::StoreError) -> Status {
+fn unreadable(error: StoreError) -> Status {
     tracing::warn!(error = %Chain(&error), "the ledger could not be read");
     Status::unavailable("the ledger could not be read: the gateway's log says why")
 }

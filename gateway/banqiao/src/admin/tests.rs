@@ -33,6 +33,7 @@ enum Line {
 struct Scene {
     city: City,
     gateway: Gateway,
+    address: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -65,12 +66,13 @@ impl Scene {
             .await
             .unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        start(&config, gateway.control().clone(), &tasks, &stop)
+        let address = start(&config, gateway.control().clone(), &tasks, &stop)
             .await
             .unwrap();
         Self {
             city,
             gateway,
+            address,
             stop,
             tasks,
         }
@@ -435,5 +437,155 @@ async fn what_cannot_be_carried_or_published_is_not_registered() {
         assert!(error.contains(words), "{words} is not in {error}");
     }
     assert_eq!(scene.actions().await, Vec::<String>::new());
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_query_is_entered_before_its_answer_and_holds_nothing_private() {
+    let scene = Scene::new().await;
+    let id = scene.add_grant(&[]).await;
+    let subject = scene.city.path("subject");
+    fs::write(&subject, "37020219900101000X\n").unwrap();
+    let subject = subject.to_str().unwrap();
+    let search = ["audit", "search"];
+    let found = scene
+        .said(&[&search[..], &["--kind", "admin"]].concat())
+        .await;
+    assert!(found.contains(&format!("grant.add {id}")), "{found}");
+    let private = [
+        "--subject-file",
+        subject,
+        "--case",
+        "C-1",
+        "--operator",
+        "li",
+        "--since",
+        "1h",
+    ];
+    scene.said(&[&search[..], &private].concat()).await;
+    let (exit, _) = scene
+        .refused(&["audit", "show", "019ab000-0000-7000-8000-000000000000"])
+        .await;
+    assert_eq!(exit, Exit::Failed);
+    scene
+        .said(&["audit", "tail", "--from", "0", "--stop-at-end", "--json"])
+        .await;
+    // A number in the wrong field must not stay in the ledger for ever.
+    for field in ["--purpose", "--service", "--method", "--client"] {
+        let line = [&search[..], &[field, "37020219900101000X"]].concat();
+        let (exit, error) = scene.refused(&line).await;
+        assert_eq!(exit, Exit::Failed);
+        assert!(!error.contains("37020219900101000X"), "{error}");
+    }
+    // The end of the tail is entered behind its answer.
+    let reads = loop {
+        let entries = scene.entries().await;
+        let reads: Vec<_> = entries.into_iter().filter_map(|it| it.read).collect();
+        if reads.iter().any(|read| read.query.ends_with(", ended")) {
+            break reads;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let queries: Vec<_> = reads
+        .iter()
+        .map(|read| (read.query.as_str(), read.shown))
+        .collect();
+    assert_eq!(queries[0], ("search kind=KIND_ADMIN", 1));
+    assert!(
+        queries[1].0.ends_with(" operator case_number subject"),
+        "{queries:?}"
+    );
+    assert_eq!(queries[2], ("show 019ab000-0000-7000-8000-000000000000", 0));
+    assert_eq!(queries[3], ("tail from 0", 0));
+    assert_eq!(queries.len(), 5, "{queries:?}");
+    assert_eq!(queries[4], ("tail from 0, ended", 4));
+    assert!(reads.iter().all(|read| read.actor == "socket:auditor"));
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_whole_and_for_its_owner_only() {
+    let scene = Scene::new().await;
+    for _ in 0..3 {
+        scene.add_grant(&[]).await;
+    }
+    let file = scene.city.path("export.jsonl");
+    let line = ["audit", "export", "-o", file.to_str().unwrap()];
+    scene.said(&line).await;
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    let indices: Vec<u64> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["index"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(indices, (0..indices.len() as u64).collect::<Vec<_>>());
+    assert!(indices.len() >= 3);
+    let (exit, _) = scene.refused(&line).await;
+    assert_eq!(exit, Exit::Usage, "an export does not overwrite another");
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_without_a_role_gets_in_nowhere_and_a_revoked_one_is_cut_off() {
+    let auditor = "spiffe://qingdao.jiaodong/audit-office/wu";
+    let scene = Scene::with(&format!(
+        "address = \"127.0.0.1:0\"\nroles = {{ auditor = [{auditor:?}] }}\n"
+    ))
+    .await;
+    let target = format!("https://{}", scene.address.unwrap());
+    let wu = scene.city.issue_system("audit-office/wu");
+    let hall = scene.city.issue_system("hrss/hall");
+    let ca = scene.city.path("ca.crt");
+    let as_system = |issued: &banqiao_identity::pki::Issued, arguments: &[&str]| {
+        let mut line: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        for (flag, path) in [
+            ("--cert", &issued.certificate),
+            ("--key", &issued.private_key),
+            ("--ca", &ca),
+        ] {
+            line.extend([flag.to_owned(), path.display().to_string()]);
+        }
+        line
+    };
+    let run = async |line: &[String]| {
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        scene.run_at(&target, &line).await.0
+    };
+    let search = ["audit", "search", "--limit", "1"];
+    assert_eq!(run(&as_system(&wu, &search)).await.unwrap(), Exit::Done);
+    let error = run(&as_system(&wu, &["reload"])).await.unwrap_err();
+    assert_eq!(exit_of(&error), Exit::NotPermitted, "{error:#}");
+    assert!(run(&as_system(&hall, &search)).await.is_err());
+
+    let tail = as_system(&wu, &["audit", "tail"]);
+    let revoke = async {
+        // The tail is open once its query is entered.
+        while !scene.entries().await.iter().any(|it| {
+            it.read
+                .as_ref()
+                .is_some_and(|read| read.query == "tail from now")
+        }) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        scene.city.revoke(&wu);
+        std::time::Instant::now()
+    };
+    let (ended, revoked) = tokio::join!(run(&tail), revoke);
+    assert!(ended.is_err(), "{ended:?}");
+    assert!(
+        revoked.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        revoked.elapsed()
+    );
+    assert!(run(&as_system(&wu, &search)).await.is_err());
+    let reads = scene.entries().await.into_iter().filter_map(|it| it.read);
+    assert!(reads.filter(|read| *read.actor == *auditor).count() >= 2);
     scene.end().await;
 }

@@ -9,6 +9,7 @@ use banqiao_proto::{
     exchange::v1::Reason,
     ledger::v1::{Direction, Entry, IndexedEntry, Kind, PrivatePart, Side},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tonic::Code;
 use uuid::Uuid;
@@ -252,6 +253,8 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
             })).collect::<Vec<_>>(),
         })),
         "private": indexed.private_part.as_ref().map(private),
+        // As hashed, so that an export can be verified against the leaf.
+        "entry": STANDARD.encode(&indexed.entry),
     });
     // What is not of this kind of entry is left out.
     if let Value::Object(fields) = &mut object {
@@ -279,4 +282,183 @@ fn private(private: &PrivatePart) -> Value {
         "client_address": private.client_address,
         "error": private.error_text,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use banqiao_proto::ledger::v1::{
+        AdminChange, Party, Read, Result as EntryResult, Subject, Summary, SummaryCount,
+    };
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// An entry as the ledger would store it.
+    fn stored(index: u64, mut entry: Entry) -> IndexedEntry {
+        entry.version = banqiao_ledger::VERSION;
+        entry.suite = 1;
+        entry.uid = vec![7; 16];
+        entry.time_us = 1_700_000_000_123_456;
+        let entry = Bytes::from(banqiao_ledger::encode(&mut entry).unwrap());
+        IndexedEntry {
+            index,
+            entry,
+            private_part: None,
+        }
+    }
+
+    fn hostile() -> Entry {
+        Entry {
+            kind: Kind::Close.into(),
+            exchange: vec![1; 16],
+            attempt: 2,
+            side: Side::Provider.into(),
+            client: Some(Party {
+                spiffe_id: "spiffe://yantai.jiaodong/hrss/hall".into(),
+                city: "370600".into(),
+                ..Party::default()
+            }),
+            provider: Some(Party {
+                city: "370200".into(),
+                ..Party::default()
+            }),
+            method: "/a\r\n=1+1,\"x\"/\u{1b}[2J\u{202e}".into(),
+            purpose: "=HYPERLINK(\"x\")".into(),
+            result: Some(EntryResult {
+                status: 8,
+                reason: Reason::RateExceeded.into(),
+                ..EntryResult::default()
+            }),
+            ..Entry::default()
+        }
+    }
+
+    fn printed(form: Form, entries: &[IndexedEntry]) -> String {
+        let mut out = Vec::new();
+        let mut printer = Printer::new(form);
+        for entry in entries {
+            printer.entry(&mut out, entry).unwrap();
+        }
+        printer.finish(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn text_from_outside_changes_no_record_count_and_runs_nowhere() {
+        let entries = [stored(1, hostile()), stored(2, hostile())];
+        for (form, lines) in [
+            (Form::Csv, 3),
+            (Form::Json, 2),
+            (Form::Rows, 2),
+            (Form::Table, 3),
+        ] {
+            let text = printed(form, &entries);
+            assert_eq!(text.lines().count(), lines, "{text}");
+            assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text:?}");
+        }
+        let sheet = printed(Form::Csv, &entries);
+        let mut reader = csv::Reader::from_reader(sheet.as_bytes());
+        let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(records.len(), 2);
+        assert_eq!(&records[0][6], "/a\\r\\n=1+1,\"x\"/\\u{1b}[2J\\u{202e}");
+        assert_eq!(&records[0][7], "'=HYPERLINK(\"x\")");
+        assert_eq!(&records[0][8], "RATE_EXCEEDED");
+        let line = printed(Form::Json, &entries);
+        let value: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+        assert_eq!(value["method"], hostile().method);
+        assert_eq!(value["reason"], "RATE_EXCEEDED");
+        assert_eq!(value["entry"], STANDARD.encode(&entries[0].entry));
+    }
+
+    #[test]
+    fn entries_of_other_kinds_say_what_they_are() {
+        let admin = AdminChange {
+            action: "grant.add".into(),
+            actor: "socket:administrator".into(),
+            target: "g-1".into(),
+            ..AdminChange::default()
+        };
+        let read = Read {
+            actor: "socket:auditor".into(),
+            query: "search subject".into(),
+            shown: 2,
+        };
+        let count = SummaryCount {
+            reason: Reason::CertificateExpired.into(),
+            count: 9,
+            ..SummaryCount::default()
+        };
+        let summary = Summary {
+            counts: vec![count],
+            gap: true,
+            ..Summary::default()
+        };
+        let of = |kind: Kind| Entry {
+            kind: kind.into(),
+            ..Entry::default()
+        };
+        let table = printed(
+            Form::Table,
+            &[
+                stored(
+                    1,
+                    Entry {
+                        admin: Some(admin),
+                        ..of(Kind::Admin)
+                    },
+                ),
+                stored(
+                    2,
+                    Entry {
+                        read: Some(read),
+                        ..of(Kind::Read)
+                    },
+                ),
+                stored(
+                    3,
+                    Entry {
+                        summary: Some(summary),
+                        ..of(Kind::Summary)
+                    },
+                ),
+            ],
+        );
+        for part in [
+            "socket:administrator",
+            "grant.add g-1",
+            "search subject",
+            "gap: 9×CERTIFICATE_EXPIRED",
+        ] {
+            assert!(table.contains(part), "{part} is not in {table}");
+        }
+    }
+
+    #[test]
+    fn private_parts_stand_in_json_only() {
+        let mut entry = stored(1, hostile());
+        entry.private_part = Some(PrivatePart {
+            subjects: vec![Subject {
+                kind: 1,
+                value: "37020219900101000X".into(),
+            }],
+            ..PrivatePart::default()
+        });
+        assert!(printed(Form::Json, std::slice::from_ref(&entry)).contains("37020219900101000X"));
+        for form in [Form::Csv, Form::Rows, Form::Table] {
+            let text = printed(form, std::slice::from_ref(&entry));
+            assert!(!text.contains("37020219900101000X"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_one_line_too() {
+        let broken = IndexedEntry {
+            index: 9,
+            entry: Bytes::from_static(b"\xff"),
+            private_part: None,
+        };
+        let table = printed(Form::Table, std::slice::from_ref(&broken));
+        assert_eq!(table.lines().count(), 2, "{table}");
+        assert!(printed(Form::Json, &[broken]).contains("\"entry\":\"/w==\""));
+    }
 }
