@@ -66,6 +66,9 @@ impl fmt::Debug for Token {
 }
 
 fn normalised(value: &str) -> Zeroizing<String> {
+    if value.is_ascii() {
+        return Zeroizing::new(value.trim().to_ascii_uppercase());
+    }
     let compatible = Zeroizing::new(value.nfkc().collect::<String>());
     Zeroizing::new(compatible.trim().to_uppercase())
 }
