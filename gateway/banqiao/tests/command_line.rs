@@ -1,5 +1,10 @@
 //! The program itself: exit codes, and what goes to which stream.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its scene cannot be set"
+)]
+
 use std::{
     fs,
     io::Write as _,
