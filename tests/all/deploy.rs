@@ -17,7 +17,7 @@ use banqiao_tests::{
 use toml::Table;
 
 fn samples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .parent()
         .unwrap()
         .join("deploy")

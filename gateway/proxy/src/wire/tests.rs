@@ -11,7 +11,8 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 /// The sample messages beside this file.
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let root = Path::new(&root);
     let mut compiler =
         protox::Compiler::new([root.join("src/wire/tests"), root.join("../../proto")]).unwrap();
     compiler
