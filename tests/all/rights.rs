@@ -9,6 +9,7 @@ use banqiao_tests::{
     network::{City, Network, RULED},
     wire::{Answer, Call, Caller, Head, Message},
 };
+use tokio::task::JoinSet;
 
 const WATCH: &str = "/example.echo.v1.RuledService/Watch";
 const LIMIT: Duration = Duration::from_secs(2);
@@ -151,4 +152,27 @@ async fn revoked_certificate_of_a_peer_gateway_ends_the_streams_over_it() {
     assert!(took < LIMIT, "{took:?}");
     let answer = open(&caller).await.answer().await;
     assert_ne!(answer.code(), Some(0));
+}
+
+/// Of several readers of the grants at once, the one that read first must not have the last word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_changes_hold_as_soon_as_they_are_answered() {
+    let (network, _service) = Network::echo().await.unwrap();
+    let provider = network.cities[1].gateway();
+    let mut tasks = JoinSet::new();
+    for task in 0..8 {
+        let wanted = grant(&network.cities[0].id(&format!("hrss/desk{task}")), RULED);
+        let admin = provider.admin.clone();
+        tasks.spawn(async move {
+            for round in 0..25 {
+                let granted = admin.grant(wanted.clone()).await.unwrap();
+                let listed = admin.granted().await.unwrap();
+                assert!(listed.contains(&granted.id), "{task}: {round}: not granted");
+                admin.revoke(&granted.id).await.unwrap();
+                let listed = admin.granted().await.unwrap();
+                assert!(!listed.contains(&granted.id), "{task}: {round}: not ended");
+            }
+        });
+    }
+    tasks.join_all().await;
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use banqiao_directory::Clock;
 use banqiao_proto::{
     directory::v1::{
-        AddGrantRequest, GetStatusRequest, GetStatusResponse, Grant, PublishDirectoryRequest,
-        RegisterDescriptorSetRequest, ReloadRequest, RevokeGrantRequest,
+        AddGrantRequest, GetStatusRequest, GetStatusResponse, Grant, ListGrantsRequest,
+        PublishDirectoryRequest, RegisterDescriptorSetRequest, ReloadRequest, RevokeGrantRequest,
         admin_service_client::AdminServiceClient, grant_service_client::GrantServiceClient,
     },
     exchange::v1::{Reason, Trace},
@@ -105,6 +105,21 @@ impl Admin {
             .map_err(told)?
             .into_inner();
         answer.grant.context("no grant in the answer")
+    }
+
+    /// Ids of the grants in force.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the gateway refuses.
+    pub async fn granted(&self) -> Result<Vec<String>> {
+        let listed = self
+            .grants(Role::Administrator)
+            .list_grants(ListGrantsRequest::default())
+            .await
+            .map_err(told)?;
+        let grants = listed.into_inner().grants.into_iter();
+        Ok(grants.map(|grant| grant.id).collect())
     }
 
     /// Revokes a grant as the administrator.

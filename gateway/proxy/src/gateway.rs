@@ -199,6 +199,7 @@ impl Gateway {
             crl_files: parts.crl_files,
             refresh: parts.refresh,
             refused_crl: Mutex::default(),
+            known: tokio::sync::Mutex::default(),
         };
         upkeep.read_crls();
         upkeep

@@ -7,7 +7,6 @@ use banqiao_identity::{CrlState, CrlWarning, Identity};
 use banqiao_ledger::{Ledger, LedgerState};
 use banqiao_proto::exchange::v1::Reason;
 use banqiao_telemetry::Chain;
-use parking_lot::Mutex;
 use tokio::time::interval;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,7 +28,6 @@ pub struct Control {
     shared: Arc<Shared>,
     workers: Arc<[Arc<Worker>]>,
     upkeep: Arc<Upkeep>,
-    known: Arc<Mutex<Option<u64>>>,
 }
 
 /// State of an upstream address.
@@ -66,7 +64,6 @@ impl Control {
             shared,
             workers: workers.into(),
             upkeep,
-            known: Arc::default(),
         }
     }
 
@@ -154,9 +151,8 @@ impl Control {
 
     /// Reads grants and descriptors again now, so that a change by this replica holds before it is answered.
     pub async fn reread(&self) {
-        match self.upkeep.read_documents().await {
-            Ok(revision) => *self.known.lock() = Some(revision),
-            Err(error) => tracing::warn!(error = %Chain(&error), "the grants cannot be read"),
+        if let Err(error) = self.upkeep.read_documents().await {
+            tracing::warn!(error = %Chain(&error), "the grants cannot be read");
         }
     }
 
@@ -197,7 +193,7 @@ impl Control {
             let mut ticks = each(REVISION_POLL);
             loop {
                 ticks.tick().await;
-                this.upkeep.poll_documents(&this.known).await;
+                this.upkeep.poll_documents().await;
             }
         }));
         let this = self.clone();

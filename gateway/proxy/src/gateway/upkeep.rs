@@ -33,13 +33,22 @@ pub(super) struct Upkeep {
     pub(super) directory_file: PathBuf,
     pub(super) crl_files: Vec<PathBuf>,
     pub(super) refresh: Duration,
+    /// The revision of the documents in force. It is held while they are read: of two readers at once, the one that
+    /// read first could else put a revoked grant back in force, and nothing would set it right.
+    pub(super) known: tokio::sync::Mutex<Option<u64>>,
     /// The content of the CRL file that was refused last.
     pub(super) refused_crl: Mutex<Option<[u8; 32]>>,
 }
 
 impl Upkeep {
     /// Reads the grants and the registered descriptors, and puts them in force.
-    pub(super) async fn read_documents(&self) -> Result<u64, StoreError> {
+    pub(super) async fn read_documents(&self) -> Result<(), StoreError> {
+        let mut known = self.known.lock().await;
+        self.read_into(&mut known).await
+    }
+
+    /// As [`Upkeep::read_documents`], with the turn at hand.
+    async fn read_into(&self, known: &mut Option<u64>) -> Result<(), StoreError> {
         let (revision, grants) = self.shared.ledger.documents(DocumentKind::Grant).await?;
         let (later, sets) = self
             .shared
@@ -58,7 +67,8 @@ impl Upkeep {
         });
         self.shared.rights.grants_are_current();
         // A change between the two reads is seen at the next poll.
-        Ok(revision.min(later))
+        *known = Some(revision.min(later));
+        Ok(())
     }
 
     /// The services of the configuration, with what has been registered since in their place.
@@ -92,15 +102,18 @@ impl Upkeep {
     }
 
     /// Looks for changed grants and descriptors.
-    pub(super) async fn poll_documents(&self, known: &Mutex<Option<u64>>) {
-        let seen = *known.lock();
-        match self.shared.ledger.revision().await {
-            Ok(revision) if Some(revision) == seen => self.shared.rights.grants_are_current(),
-            Ok(_) => match self.read_documents().await {
-                Ok(revision) => *known.lock() = Some(revision),
-                Err(error) => tracing::warn!(error = %Chain(&error), "the grants cannot be read"),
-            },
-            Err(error) => tracing::warn!(error = %Chain(&error), "the grants cannot be read"),
+    pub(super) async fn poll_documents(&self) {
+        let mut known = self.known.lock().await;
+        let read = match self.shared.ledger.revision().await {
+            Ok(revision) if Some(revision) == *known => {
+                self.shared.rights.grants_are_current();
+                Ok(())
+            }
+            Ok(_) => self.read_into(&mut known).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = read {
+            tracing::warn!(error = %Chain(&error), "the grants cannot be read");
         }
     }
 
