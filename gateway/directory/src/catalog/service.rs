@@ -1,6 +1,6 @@
 //! Services and methods, with every default applied.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use banqiao_proto::exchange::v1::{MethodRule, ServiceRule, SharingAttribute};
 use prost_reflect::{MessageDescriptor, MethodDescriptor, ServiceDescriptor};
@@ -44,7 +44,6 @@ pub struct Service {
 }
 
 /// A method, with the rules by which gateways carry its calls.
-#[derive(Debug)]
 pub struct Method {
     /// `/package.Service/Method`.
     pub path: Arc<str>,
@@ -74,6 +73,17 @@ pub struct Method {
     pub request: MessageDescriptor,
     /// Type of the response messages.
     pub response: MessageDescriptor,
+}
+
+impl fmt::Debug for Method {
+    /// Without the message types: those may contain themselves, and their `Debug` would not end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Method")
+            .field("path", &self.path)
+            .field("request", &self.request.full_name())
+            .field("response", &self.response.full_name())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Method {

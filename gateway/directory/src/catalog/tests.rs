@@ -420,3 +420,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn messages_that_contain_themselves_can_be_shown() {
+    let set = ServiceSet::decode(&marked()).unwrap();
+    let shown = format!("{:?}", set.services());
+    assert!(shown.contains("foreign.v1.Tree"), "{shown}");
+    assert!(shown.len() < 10_000, "{}", shown.len());
+}
