@@ -21,7 +21,7 @@ use tokio::{net::TcpStream, process::Command, time::timeout};
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .parent()
         .unwrap()
         .to_owned()
@@ -346,6 +346,22 @@ async fn grpcurl_lists_describes_and_calls_through_one_gateway() {
     })
     .await
     .unwrap();
+    for (own, method) in [
+        ("grpc.health.v1.Health", "rpc Check"),
+        (
+            "grpc.reflection.v1.ServerReflection",
+            "rpc ServerReflectionInfo",
+        ),
+        (
+            "grpc.reflection.v1alpha.ServerReflection",
+            "rpc ServerReflectionInfo",
+        ),
+    ] {
+        let described = ask(&[&address, "describe", own]).await;
+        assert!(described.contains(method), "{described}");
+    }
+    let serving = ask(&[&address, "grpc.health.v1.Health/Check"]).await;
+    assert!(serving.contains("\"SERVING\""), "{serving}");
     let described = ask(&[&address, "describe", ECHO]).await;
     assert!(described.contains("rpc Chat"), "{described}");
     let called = ask(&[

@@ -1,6 +1,9 @@
 //! Server reflection, v1 and v1alpha, over the services that the asking system may call.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{Arc, LazyLock},
+};
 
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use tokio_stream::{Stream, StreamExt};
@@ -11,6 +14,22 @@ use super::{Caller, visible};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reflection;
+
+/// The gateway's own services, which every system may call.
+static OWN: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    let mut pool = DescriptorPool::new();
+    for set in [
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        v1::FILE_DESCRIPTOR_SET,
+        v1alpha::FILE_DESCRIPTOR_SET,
+    ] {
+        // They were compiled with the crates that serve them; a test asks for each.
+        if let Err(error) = pool.decode_file_descriptor_set(set) {
+            tracing::error!(%error, "a service of the gateway itself cannot be described");
+        }
+    }
+    pool
+});
 
 /// What is asked, in terms common to both versions of the protocol.
 enum Question {
@@ -33,9 +52,6 @@ fn answer(caller: &Caller, question: Question) -> Answer {
     let shared = caller.shared();
     let snapshot = shared.rights.snapshot();
     let names = visible(shared, &snapshot, caller.id());
-    if matches!(question, Question::Services) {
-        return Answer::Services(names);
-    }
     let catalogs = std::iter::once(&snapshot.catalog).chain(snapshot.remote.values());
     let pools: Vec<DescriptorPool> = catalogs
         .flat_map(|carried| {
@@ -44,6 +60,7 @@ fn answer(caller: &Caller, question: Question) -> Answer {
                 .filter_map(|name| carried.catalog().service(name))
         })
         .filter_map(|service| Some(service.methods.first()?.request.parent_pool().clone()))
+        .chain([OWN.clone()])
         .collect();
     match question {
         Question::Symbol { name } => files(pools.iter().find_map(|pool| symbol(pool, &name))),
@@ -68,7 +85,10 @@ fn answer(caller: &Caller, question: Question) -> Answer {
             let numbers = numbers.collect();
             Answer::ExtensionNumbers { message, numbers }
         }
-        Question::Services => Answer::Services(names),
+        Question::Services => {
+            let own = OWN.services().map(|service| Arc::from(service.full_name()));
+            Answer::Services(own.chain(names).collect())
+        }
         Question::Nothing => Answer::Unknown("the request asks nothing"),
     }
 }
