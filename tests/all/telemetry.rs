@@ -165,6 +165,26 @@ async fn no_identity_number_is_written_or_sent_by_a_gateway() {
         );
         let refused = head.clone().set("banqiao-purpose", "card-service");
         caller.unary(&refused, &request).await.unwrap();
+        // What is kept in plain may not name anybody, and its refusal repeats nothing.
+        for misplaced in [
+            Head::new(
+                &format!("/example.echo.v1.EchoService/Echo{number}"),
+                YANTAI,
+            ),
+            Head::new(&format!("/example.echo.v1.EchoService/{number}"), YANTAI),
+            head.clone().set("banqiao-purpose", number),
+            head.clone()
+                .set("banqiao-basis", &format!("consent:{number}")),
+            head.clone().set(
+                "banqiao-to",
+                &format!("spiffe://yantai.jiaodong/health/{number}"),
+            ),
+            head.clone().with(&format!("banqiao-{number}"), "1"),
+        ] {
+            let answer = caller.unary(&misplaced, &request).await.unwrap();
+            assert_eq!(answer.code(), Some(3), "{:?}", answer.grpc());
+            scan("a refusal", format!("{:?}", answer.grpc()).as_bytes());
+        }
     }
     // An auditor finds what concerns a person by the number, which is turned into its token.
     let filter = banqiao_proto::ledger::v1::EntryFilter {

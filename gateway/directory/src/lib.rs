@@ -12,6 +12,7 @@ mod document;
 mod envelope;
 mod key;
 mod name;
+mod personal;
 #[cfg(test)]
 mod sample;
 mod text;
@@ -31,5 +32,6 @@ pub use document::{
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, MAX_HISTORY, PAYLOAD_TYPE};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use name::{CityCode, NameError, SpiffeId, TrustDomain};
+pub use personal::{holds_identity_number, mask_identity_numbers};
 pub use text::{is_code, is_plain_text};
 pub use verify::{DirectoryError, SignersOf, missing_signatures, verify_first, verify_next};

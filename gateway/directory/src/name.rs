@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use crate::personal::holds_identity_number;
+
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +11,9 @@ pub enum NameError {
     /// Not six digits that end in `00`.
     #[error("a city code has six digits and ends in 00 (GB/T 2260), such as 370200")]
     CityCode,
+    /// Names a person: names are stored and logged in plain.
+    #[error("a name must not hold a citizen's identity number")]
+    IdentityNumber,
     /// Not a SPIFFE ID of this network's form.
     #[error("a SPIFFE ID has the form spiffe://<trust domain>/<agency>/<system>: {0}")]
     SpiffeId(&'static str),
@@ -169,6 +174,9 @@ impl FromStr for SpiffeId {
         if segments > 8 {
             return Err(NameError::SpiffeId("more than eight path segments"));
         }
+        if holds_identity_number(path) {
+            return Err(NameError::IdentityNumber);
+        }
         Ok(Self {
             text: text.into(),
             domain,
@@ -211,6 +219,7 @@ mod tests {
             "spiffe://user@qingdao.jiaodong/a",
             "SPIFFE://qingdao.jiaodong/a",
             "https://qingdao.jiaodong/a",
+            "spiffe://qingdao.jiaodong/a/11010519491231002X",
         ] {
             assert!(bad.parse::<SpiffeId>().is_err(), "{bad}");
         }

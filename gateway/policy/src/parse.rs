@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use banqiao_directory::{
-    Catalog, Directory, Method, NameError, TrustDomain, disclosure_groups, field_at, is_code,
-    is_plain_text,
+    Catalog, Directory, Method, NameError, TrustDomain, disclosure_groups, field_at,
+    holds_identity_number, is_code, is_plain_text,
 };
 use banqiao_proto::{directory::v1 as proto, exchange::v1::SharingAttribute};
 use prost::Message;
@@ -96,6 +96,9 @@ pub enum GrantProblem {
     /// Not a UUIDv7 in lower case with hyphens.
     #[error("is not a UUIDv7")]
     Uuid,
+    /// Grants are stored in plain.
+    #[error("must not hold a citizen's identity number, for it is stored in plain")]
+    Personal,
     /// Zero where at least one is needed.
     #[error("must be at least 1")]
     Zero,
@@ -376,6 +379,8 @@ fn time_us(time: prost_types::Timestamp) -> Result<i64, GrantProblem> {
 fn required_text(text: &str) -> Result<(), GrantProblem> {
     if text.trim().is_empty() {
         Err(GrantProblem::Missing)
+    } else if holds_identity_number(text) {
+        Err(GrantProblem::Personal)
     } else if is_plain_text(text, MAX_TEXT) {
         Ok(())
     } else {

@@ -192,6 +192,28 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::MetadataInvalid,
+        at: At::Consumer,
+        how: "a basis that holds an identity number",
+        provoke: |scene| {
+            Box::pin(async {
+                let basis = "consent:370202199001010007";
+                ask(scene, Scene::head(ECHO).set("banqiao-basis", basis)).await
+            })
+        },
+    },
+    Row {
+        reason: Reason::PathNotCanonical,
+        at: At::Provider,
+        how: "a path that holds an identity number, from a gateway",
+        provoke: |scene| {
+            Box::pin(async {
+                let head = scene.stated("/example.echo.v1.EchoService/Echo370202199001010007");
+                state(scene, head).await
+            })
+        },
+    },
+    Row {
+        reason: Reason::MetadataInvalid,
         at: At::Provider,
         how: "no exchange, from a gateway",
         provoke: |scene| {

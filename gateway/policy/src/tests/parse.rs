@@ -102,6 +102,19 @@ fn every_fault_is_reported_at_once_with_its_field() {
 }
 
 #[test]
+fn what_is_stored_in_plain_names_nobody() {
+    let told = "must not hold a citizen's identity number, for it is stored in plain";
+    assert_eq!(
+        faults(|grant| grant.legal_basis = "consent of 11010519491231002X".to_owned()),
+        [format!("legal_basis: {told}")]
+    );
+    assert_eq!(
+        faults(|grant| grant.request_number = "11010519491231002X".to_owned()),
+        [format!("request_number: {told}")]
+    );
+}
+
+#[test]
 fn clients_are_systems_of_a_listed_city() {
     for pattern in [
         "spiffe://yantai.jiaodong/hrss/*",

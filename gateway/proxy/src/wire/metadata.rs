@@ -4,7 +4,7 @@ mod value;
 
 use std::sync::LazyLock;
 
-use banqiao_directory::{SpiffeId, is_code};
+use banqiao_directory::{SpiffeId, holds_identity_number, is_code, mask_identity_numbers};
 use banqiao_proto::{
     exchange::v1::{Metadata, MetadataRule, Reason},
     reasons,
@@ -93,6 +93,12 @@ pub enum MetadataFault {
         /// The name.
         name: &'static str,
     },
+    /// The value is stored and logged in plain, and holds a citizen's identity number.
+    #[error("must not hold a citizen's identity number, for it is stored in plain")]
+    Personal {
+        /// The name.
+        name: &'static str,
+    },
     /// The name is reserved and this hop may not carry it.
     #[error("is a reserved name that may not stand here")]
     Reserved {
@@ -117,6 +123,7 @@ impl MetadataFault {
             Self::Duplicate { name }
             | Self::Invalid { name, .. }
             | Self::Missing { name }
+            | Self::Personal { name }
             | Self::TooLong { name, .. } => name,
         }
     }
@@ -125,9 +132,10 @@ impl MetadataFault {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Duplicate { .. } | Self::Reserved { .. } => Reason::MetadataReserved,
-            Self::Invalid { .. } | Self::Missing { .. } | Self::TooLong { .. } => {
-                Reason::MetadataInvalid
-            }
+            Self::Invalid { .. }
+            | Self::Missing { .. }
+            | Self::Personal { .. }
+            | Self::TooLong { .. } => Reason::MetadataInvalid,
         }
     }
 }
@@ -169,7 +177,7 @@ impl<'a> Slots<'a> {
             let Some(at) = known.filter(|at| hop.allows(NAMES[*at].1)) else {
                 let name = name.as_str();
                 return Err(MetadataFault::Reserved {
-                    name: name[..name.len().min(64)].into(),
+                    name: mask_identity_numbers(&name[..name.len().min(64)]).into(),
                 });
             };
             if slots[at].replace(value).is_some() {
@@ -238,6 +246,14 @@ impl Field<'_> {
         Ok(text)
     }
 
+    /// Refuses a value that names a person.
+    fn impersonal(&self, value: &str) -> Result<(), MetadataFault> {
+        if holds_identity_number(value) {
+            return Err(MetadataFault::Personal { name: self.name });
+        }
+        Ok(())
+    }
+
     /// The value with its percent-escapes decoded, of at most `limit` bytes.
     fn decoded(&self, limit: usize) -> Result<String, MetadataFault> {
         let encoded = self.ascii(3 * limit)?;
@@ -300,11 +316,13 @@ fn purpose(field: &Field<'_>) -> Result<String, MetadataFault> {
     if !is_code(text) {
         return Err(field.invalid("must be a purpose code of a-z, 0-9, '-' and '_'"));
     }
+    field.impersonal(text)?;
     Ok(text.to_owned())
 }
 
 fn basis(field: &Field<'_>) -> Result<Basis, MetadataFault> {
     let decoded = field.decoded(MAX_BASIS)?;
+    field.impersonal(&decoded)?;
     Basis::new(field.ascii(3 * MAX_BASIS)?, &decoded).ok_or_else(|| {
         field.invalid("must be statutory:<citation>, consent:<reference> or emergency")
     })

@@ -1,6 +1,8 @@
 //! The one form of a path under which a call is routed, authorised and recorded.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
+
+use banqiao_directory::{holds_identity_number, mask_identity_numbers};
 
 /// Longest path of a call, in bytes.
 pub const MAX_PATH: usize = 256;
@@ -15,6 +17,9 @@ pub enum PathFault {
     /// No slash at the start.
     #[error("the path does not begin with a slash")]
     NoLeadingSlash,
+    /// Holds a citizen's identity number: a path is stored and logged in plain.
+    #[error("the path must not hold a citizen's identity number")]
+    Personal,
     /// Not exactly a service and a method.
     #[error("the path is not of the form /package.Service/Method")]
     Segments,
@@ -51,6 +56,9 @@ impl<'a> CanonicalPath<'a> {
         if !service.split('.').all(is_identifier) || !is_identifier(method) {
             return Err(PathFault::Identifier);
         }
+        if holds_identity_number(path) {
+            return Err(PathFault::Personal);
+        }
         Ok(Self {
             path,
             slash: 1 + service.len(),
@@ -81,7 +89,8 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// Writes any bytes that came as a path so that they can stand in an entry or a log line: letters, digits and
-/// `/._-` as they are, everything else as `%XX`, at most [`MAX_PATH`] bytes. A `*` at the end says that more followed.
+/// `/._-` as they are, everything else as `%XX`, at most [`MAX_PATH`] bytes. A `*` at the end says that more followed;
+/// the characters of an identity number are each replaced by one.
 pub fn escape_path(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len().min(MAX_PATH));
     for &byte in path {
@@ -99,7 +108,10 @@ pub fn escape_path(path: &[u8]) -> String {
             write!(text, "%{byte:02X}").ok();
         }
     }
-    text
+    match mask_identity_numbers(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(masked) => masked,
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +177,8 @@ mod tests {
             ("/a.B/1C", PathFault::Identifier),
             ("/板桥.B/C", PathFault::Identifier),
             ("/a.B/\u{ff23}", PathFault::Identifier),
+            ("/a.B/C11010519491231002X", PathFault::Personal),
+            ("/a11010519491231002X.B/C", PathFault::Personal),
         ] {
             assert_eq!(CanonicalPath::parse(text), Err(fault), "{text:?}");
         }
@@ -185,6 +199,10 @@ mod tests {
         assert_eq!(escape_path(b"/a.B/C"), "/a.B/C");
         assert_eq!(escape_path(b"/a\r\n%*\x1b[\xff"), "/a%0D%0A%25%2A%1B%5B%FF");
         assert_eq!(escape_path("\u{202e}".as_bytes()), "%E2%80%AE");
+        assert_eq!(
+            escape_path(b"/a.B/11010519491231002X?"),
+            "/a.B/******************%3F"
+        );
         let long = escape_path(&[b'a'; 300]);
         assert_eq!(long.len(), MAX_PATH);
         assert!(long.ends_with("a*"));

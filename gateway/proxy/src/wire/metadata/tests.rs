@@ -311,6 +311,40 @@ fn values_are_parsed_strictly() {
 }
 
 #[test]
+fn what_is_kept_in_plain_names_nobody() {
+    for (name, value) in [
+        ("banqiao-purpose", "11010519491231002x"),
+        ("banqiao-basis", "consent:11010519491231002X"),
+        ("banqiao-basis", "statutory:%311010519491231002X"),
+        (
+            "banqiao-to",
+            "spiffe://qingdao.jiaodong/hrss/11010519491231002X",
+        ),
+    ] {
+        let mut pairs = sound(Hop::ClientToGateway);
+        pairs.retain(|(known, _)| *known != name);
+        pairs.push((name, value));
+        let fault = check_request(&headers(&pairs), Hop::ClientToGateway).unwrap_err();
+        assert_eq!(
+            (fault.field(), fault.reason()),
+            (name, Reason::MetadataInvalid)
+        );
+        assert!(!fault.to_string().contains("0519491231"));
+    }
+    let mut pairs = sound(Hop::ClientToGateway);
+    pairs.push(("banqiao-370202199001010007", "1"));
+    let fault = check_request(&headers(&pairs), Hop::ClientToGateway).unwrap_err();
+    assert_eq!(fault.field(), "banqiao-******************");
+    // Who asked and about which case is encrypted, so it may be a person.
+    for name in ["banqiao-operator", "banqiao-case"] {
+        let mut pairs = sound(Hop::ClientToGateway);
+        pairs.retain(|(known, _)| *known != name);
+        pairs.push((name, "11010519491231002X"));
+        check_request(&headers(&pairs), Hop::ClientToGateway).unwrap();
+    }
+}
+
+#[test]
 fn lengths_are_limited_after_decoding() {
     for (name, prefix, limit) in [
         ("banqiao-purpose", "", MAX_PURPOSE),
