@@ -2,7 +2,7 @@
 
 use banqiao_proto::{
     exchange::v1::Trace,
-    ledger::v1::{Kind, Side},
+    ledger::v1::{ClockSource, Kind, Side},
 };
 use banqiao_tests::{
     admin::grant,
@@ -63,6 +63,12 @@ async fn unary_call_is_answered_and_recorded_at_both_ends() {
         assert_eq!(close.client.as_ref().unwrap().spiffe_id, qingdao.id(SYSTEM));
         assert_eq!(close.method, "/example.echo.v1.EchoService/Echo");
         assert_eq!(close.purpose, "case-handling");
+        let clock = close.clock.as_ref().unwrap();
+        assert_eq!(
+            (clock.source(), clock.error_bound_us),
+            (ClockSource::Synchronised, 20_000),
+            "as the configuration says"
+        );
         assert_eq!(close.result.as_ref().unwrap().status, 0);
         let open = records
             .iter()

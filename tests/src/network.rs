@@ -507,6 +507,8 @@ impl Gateway {
         }
         set(&mut config, "ledger.url", "sqlite://gateway.db");
         set(&mut config, "ledger.keys", "keys");
+        set(&mut config, "ledger.summary_interval", "500ms");
+        set(&mut config, "ledger.clock_error", "20ms");
         let admin = Admin::new(folder.join("admin"));
         Ok(Self {
             folder,

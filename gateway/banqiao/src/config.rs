@@ -137,6 +137,12 @@ pub struct LedgerConfig {
     pub keys: PathBuf,
     /// Entries that may wait for a commit.
     pub queue: usize,
+    /// The PostgreSQL server may fail over to a standby: then it must replicate synchronously.
+    pub failover: bool,
+    /// Time between SUMMARY entries, which count what has no entry of its own.
+    pub summary_interval: Duration,
+    /// Bound of the machine's clock error where it is kept by NTP or PTP; zero: not known.
+    pub clock_error: Duration,
     /// Life of the lease.
     pub lease_ttl: Duration,
     /// Interval of its renewal.

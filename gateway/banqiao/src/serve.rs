@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use banqiao_directory::{Clock, ServiceSet};
 use banqiao_identity::{Identity, IdentityFiles, IdentitySettings};
 use banqiao_ledger::{FailureKind, LeaseSettings, Ledger, LedgerObserver, LedgerSettings};
+use banqiao_proto::ledger::v1 as record;
 use banqiao_proxy::{ConfiguredService, Gateway, Names, Parts, Route};
 use banqiao_telemetry::{Metrics, Telemetry};
 use tokio::{
@@ -151,6 +152,15 @@ pub(crate) async fn build(
         ttl: config.ledger.lease_ttl,
         renew: config.ledger.lease_renew,
     };
+    ledger.failover = config.ledger.failover;
+    ledger.summary_interval = config.ledger.summary_interval;
+    if !config.ledger.clock_error.is_zero() {
+        ledger.clock = record::Clock {
+            source: record::ClockSource::Synchronised.into(),
+            error_bound_us: u64::try_from(config.ledger.clock_error.as_micros())
+                .unwrap_or(u64::MAX),
+        };
+    }
     let observer = Arc::new(Watches(metrics.clone()));
     let ledger = Ledger::open(ledger, clock.clone(), observer)
         .await

@@ -58,7 +58,7 @@ fn path(call: &mut Call, parts: &Parts) -> Result<(), Refusal> {
     let refuse = |what: String| Err(Refusal::new(Reason::PathNotCanonical, what));
     let whole = parts.uri.path_and_query().map_or("", |path| path.as_str());
     if let Err(fault) = CanonicalPath::parse(whole) {
-        return refuse(format!("the path is not /package.Service/Method: {fault}"));
+        return refuse(fault.to_string());
     }
     let host = parts.headers.get(http::header::HOST);
     if let Some(host) = host

@@ -6,6 +6,7 @@ use std::{
 };
 
 use banqiao_directory::{CityCode, Clock};
+use banqiao_ledger::DEFAULT_SUMMARY_INTERVAL;
 use banqiao_telemetry::{LogFormat, RawTelemetry, Resource, TelemetrySettings};
 use toml::de::DeTable;
 
@@ -274,12 +275,20 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
             hint,
         );
     }
+    let failover = section.setting("failover", false, &(false..=true));
+    let range = Duration::from_millis(100)..=seconds(600);
+    let summary_interval = section.setting("summary_interval", DEFAULT_SUMMARY_INTERVAL, &range);
+    let range = Duration::ZERO..=seconds(60);
+    let clock_error = section.setting("clock_error", Duration::ZERO, &range);
     section.finish();
     let queue = usize::try_from(queue).ok()?;
     Some(LedgerConfig {
         url: url?.value,
         keys: keys.value,
         queue,
+        failover,
+        summary_interval,
+        clock_error,
         lease_ttl,
         lease_renew,
     })

@@ -312,6 +312,19 @@ impl Setting for Duration {
     }
 }
 
+impl Setting for bool {
+    const FORM: &'static str = "true or false";
+    const HINT: &'static str = "write true or false without quotes";
+
+    fn read(value: &DeValue<'_>) -> Option<Self> {
+        value.as_bool()
+    }
+
+    fn show(self) -> String {
+        self.to_string()
+    }
+}
+
 impl Setting for u64 {
     const FORM: &'static str = "a whole number";
     const HINT: &'static str = "write a whole number without quotes";

@@ -354,4 +354,13 @@ fn telemetry_and_leases_are_checked() {
         scene.changed("url = \"sqlite://gateway.db\"", lease),
         ["ledger.lease_renew"]
     );
+    let unsound = "url = \"sqlite://gateway.db\"\nfailover = \"yes\"\nsummary_interval = \"1ms\"\nclock_error = \"2h\"";
+    assert_eq!(
+        scene.changed("url = \"sqlite://gateway.db\"", unsound),
+        [
+            "ledger.failover",
+            "ledger.summary_interval",
+            "ledger.clock_error"
+        ]
+    );
 }
