@@ -25,7 +25,7 @@ use rustls::{
 };
 use time::OffsetDateTime;
 
-/// What a certificate is to say. [`Profile::system`] and [`Profile::gateway`] are sound; tests break them.
+/// What a certificate is to say. [`Profile::system`] gives a sound one; tests break it.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// SPIFFE IDs.
