@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use banqiao_proto::ledger::v1 as proto;
 
-use super::{Frontier, Hash, Leaf};
+use super::{Frontier, Hash, Leaf, frontier_to_proto};
 
 /// Messages between two kept frontiers.
 const STEP: u64 = 1_024;
@@ -110,7 +110,7 @@ impl MessageDigest {
         let frontiers = if complete {
             Vec::new()
         } else {
-            self.kept().into_iter().map(Frontier::to_proto).collect()
+            self.kept().into_iter().map(frontier_to_proto).collect()
         };
         proto::Direction {
             root: self.root().to_vec(),
