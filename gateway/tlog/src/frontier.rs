@@ -65,6 +65,11 @@ impl Frontier {
         })
     }
 
+    /// `hashes` are one for each bit of `count`, largest subtree first.
+    pub(crate) const fn from_subtrees(count: u64, hashes: Vec<Hash>) -> Self {
+        Self { count, hashes }
+    }
+
     /// The hashes, largest subtree first, one after the other.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.hashes.as_flattened().to_vec()

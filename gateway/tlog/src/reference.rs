@@ -1,6 +1,9 @@
-//! What the tests measure the crate against: RFC 6962 §2.1 word by word.
+//! What the tests measure the crate against: RFC 6962 §2.1 word by word, and trees of any size.
 
-use crate::hash::{Hash, node_hash, sha256};
+use crate::{
+    hash::{Hash, leaf_hash, node_hash, sha256},
+    tile::TileId,
+};
 
 /// The eight test leaves of the Certificate Transparency reference implementation.
 pub(crate) const CT_LEAVES: [&[u8]; 8] = [
@@ -38,6 +41,96 @@ pub(crate) fn root(leaves: &[Hash]) -> Hash {
     }
 }
 
+/// `PATH` of RFC 6962 §2.1.1.
+pub(crate) fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
+    if leaves.len() < 2 {
+        return Vec::new();
+    }
+    let k = split(leaves.len());
+    let (left, right) = leaves.split_at(k);
+    let (mut path, sibling) = if index < k {
+        (path(index, left), right)
+    } else {
+        (path(index - k, right), left)
+    };
+    path.push(root(sibling));
+    path
+}
+
+/// `PROOF` of RFC 6962 §2.1.2.
+pub(crate) fn proof(old: usize, leaves: &[Hash]) -> Vec<Hash> {
+    fn subproof(old: usize, leaves: &[Hash], whole: bool) -> Vec<Hash> {
+        if old == leaves.len() {
+            return if whole {
+                Vec::new()
+            } else {
+                vec![root(leaves)]
+            };
+        }
+        let k = split(leaves.len());
+        let (left, right) = leaves.split_at(k);
+        let (mut proof, sibling) = if old <= k {
+            (subproof(old, left, whole), right)
+        } else {
+            (subproof(old - k, right, false), left)
+        };
+        proof.push(root(sibling));
+        proof
+    }
+    subproof(old, leaves, true)
+}
+
 fn split(count: usize) -> usize {
     count.next_power_of_two() / 2
+}
+
+/// Leaves that all differ.
+pub(crate) fn leaves(count: usize) -> Vec<Hash> {
+    (0..count)
+        .map(|index| leaf_hash(format!("leaf {index}").as_bytes()))
+        .collect()
+}
+
+/// The hashes of one tile, by the definition in C2SP `tlog-tiles`, Merkle Tree.
+pub(crate) fn tile(id: TileId, leaves: &[Hash]) -> Vec<Hash> {
+    let span = 256_usize.pow(u32::from(id.level()));
+    let first = usize::try_from(id.index()).unwrap() * 256;
+    (first..first + usize::from(id.width()))
+        .map(|i| root(&leaves[i * span..(i + 1) * span]))
+        .collect()
+}
+
+/// A tree whose leaves are all the same, so that every hash of it is known at any size.
+pub(crate) struct Uniform {
+    /// Root of a full subtree, by height.
+    subtrees: Vec<Hash>,
+    /// A full tile, by level.
+    tiles: Vec<Vec<Hash>>,
+}
+
+impl Uniform {
+    pub(crate) fn new() -> Self {
+        let mut subtrees = vec![leaf_hash(b"uniform")];
+        for height in 0..63 {
+            subtrees.push(node_hash(&subtrees[height], &subtrees[height]));
+        }
+        let tiles = (0..8).map(|level| vec![subtrees[level * 8]; 256]).collect();
+        Self { subtrees, tiles }
+    }
+
+    pub(crate) fn leaf(&self) -> Hash {
+        self.subtrees[0]
+    }
+
+    pub(crate) fn tile(&self, id: TileId) -> Option<&[Hash]> {
+        Some(&self.tiles[usize::from(id.level())][..usize::from(id.width())])
+    }
+
+    pub(crate) fn root(&self, size: u64) -> Hash {
+        (0..64)
+            .filter(|height| size >> height & 1 == 1)
+            .map(|height| self.subtrees[height])
+            .reduce(|right, left| node_hash(&left, &right))
+            .unwrap_or_else(|| sha256(b""))
+    }
 }
