@@ -1,5 +1,7 @@
 //! The signed directory of a test network, written and signed independently of `banqiao directory`.
 
+use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
 use anyhow::{Context as _, Result};
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -45,6 +47,72 @@ impl Signer {
     /// The raw public key.
     pub fn public(&self) -> Vec<u8> {
         self.0.public_key().as_ref().to_vec()
+    }
+}
+
+/// A key that signs notes (C2SP signed-note), written independently of the gateway's own.
+pub struct NoteKey {
+    name: String,
+    kind: u8,
+    pair: Ed25519KeyPair,
+}
+
+impl std::fmt::Debug for NoteKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.verifier())
+    }
+}
+
+impl NoteKey {
+    /// A fresh key of a signature type under a name.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the machine has no randomness.
+    pub fn new(name: &str, kind: u8) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            pair: Ed25519KeyPair::generate().ok().context("key")?,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key as the directory lists it: `<name>+<id>+<base64 of type and key>`.
+    pub fn verifier(&self) -> String {
+        let public = self.pair.public_key();
+        let typed = [&[self.kind], public.as_ref()].concat();
+        let id = digest(
+            &SHA256,
+            &[self.name.as_bytes(), b"\n", typed.as_slice()].concat(),
+        );
+        let id = hex::encode(&id.as_ref()[..4]);
+        format!("{}+{id}+{}", self.name, STANDARD.encode(typed))
+    }
+
+    /// Writes the private half as PKCS#8 PEM of mode 0600.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let der = self.pair.to_pkcs8v1().ok().context("key")?;
+        let text = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            STANDARD.encode(der.as_ref())
+        );
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(text.as_bytes())?;
+        Ok(())
     }
 }
 
@@ -154,7 +222,10 @@ fn document(cities: &[City], lifetime_s: i64) -> Table {
     set(
         &mut document,
         "cities",
-        cities.iter().map(section).collect::<Vec<_>>(),
+        cities
+            .iter()
+            .map(|city| section(city, cities.len()))
+            .collect::<Vec<_>>(),
     );
     let purposes = [
         "case-handling",
@@ -173,7 +244,7 @@ fn document(cities: &[City], lifetime_s: i64) -> Table {
     document
 }
 
-fn section(city: &City) -> Value {
+fn section(city: &City, cities: usize) -> Value {
     let mut section = Table::new();
     set(&mut section, "code", city.code);
     set(&mut section, "name", name(city.name));
@@ -200,6 +271,14 @@ fn section(city: &City) -> Value {
         ])
     });
     set(&mut section, "systems", systems.to_vec());
+    if cities > 1 {
+        set(&mut section, "ledger.origin", city.ledger.name());
+        set(&mut section, "ledger.keys", vec![city.ledger.verifier()]);
+        set(&mut section, "witness.keys", vec![city.witness.verifier()]);
+        // Three of four, as in the network; fewer where there are fewer.
+        let quorum = i64::try_from(cities - 1).unwrap_or(1).min(3);
+        set(&mut section, "witness.quorum", quorum);
+    }
     Value::Table(section)
 }
 

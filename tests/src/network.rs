@@ -23,7 +23,7 @@ use crate::{
     admin::{Admin, grant},
     authority::{Authority, Credential, Profile},
     cards::Cards,
-    directory::{Draft, Signer},
+    directory::{Draft, NoteKey, Signer},
     process::{Process, Signal, program},
     service::Service,
     wait::{PATIENCE, wait_for},
@@ -301,6 +301,10 @@ pub struct City {
     pub authority: Authority,
     /// Key that signs directories.
     pub signer: Signer,
+    /// Key that signs checkpoints of the city's ledger.
+    pub ledger: NoteKey,
+    /// Key that cosigns the other cities' checkpoints.
+    pub witness: NoteKey,
     /// Gateways.
     pub gateways: Vec<Gateway>,
     /// Where the service behind the gateways listens, once it is started.
@@ -318,6 +322,8 @@ impl City {
     ) -> Result<Self> {
         let authority = Authority::new(domain)?;
         let service_address = free_address()?;
+        let ledger = NoteKey::new(&format!("{domain}/ledger/1"), 0x01)?;
+        let witness = NoteKey::new(&format!("{domain}/witness"), 0x04)?;
         let mut gateways = Vec::new();
         for replica in 0..replicas {
             let short = domain.split('.').next().unwrap_or(domain);
@@ -328,6 +334,8 @@ impl City {
             authority
                 .issue(&profile)?
                 .write(&gateway.folder, "gateway")?;
+            ledger.write(&gateway.folder.join("ledger.key"))?;
+            witness.write(&gateway.folder.join("witness.key"))?;
             gateways.push(gateway);
         }
         let crl = network.join("crls").join(format!("{domain}.der"));
@@ -337,6 +345,8 @@ impl City {
             domain,
             authority,
             signer: Signer::new()?,
+            ledger,
+            witness,
             gateways,
             service_address,
             crl,
@@ -507,6 +517,8 @@ impl Gateway {
         }
         set(&mut config, "ledger.url", "sqlite://gateway.db");
         set(&mut config, "ledger.keys", "keys");
+        set(&mut config, "ledger.signing_key", "ledger.key");
+        set(&mut config, "ledger.witness_key", "witness.key");
         set(&mut config, "ledger.summary_interval", "500ms");
         set(&mut config, "ledger.clock_error", "20ms");
         let admin = Admin::new(folder.join("admin"));

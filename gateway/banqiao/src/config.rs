@@ -37,6 +37,8 @@ pub const DEFAULT_CRL_GRACE: Duration = Duration::from_secs(24 * 3_600);
 pub const DEFAULT_LEDGER_QUEUE: u64 = 4_096;
 /// Life of a replica's lease: its open calls are closed as interrupted by another one after that (DESIGN §4).
 pub const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(60);
+/// File of the key that signs checkpoints, beside the config.
+pub const DEFAULT_SIGNING_KEY: &str = "ledger.key";
 /// Interval at which a replica renews its lease.
 pub const DEFAULT_LEASE_RENEW: Duration = Duration::from_secs(10);
 /// Folder for the cached directory and CRLs, beside the config.
@@ -135,6 +137,12 @@ pub struct LedgerConfig {
     pub url: LedgerUrl,
     /// Folder of the month keys.
     pub keys: PathBuf,
+    /// The key that signs checkpoints of the ledger.
+    pub signing_key: PathBuf,
+    /// Epoch of the log: its origin is `<trust domain>/ledger/<epoch>`.
+    pub epoch: u64,
+    /// The key that cosigns other cities' checkpoints, where this gateway is a witness.
+    pub witness_key: Option<PathBuf>,
     /// Entries that may wait for a commit.
     pub queue: usize,
     /// The PostgreSQL server may fail over to a standby: then it must replicate synchronously.

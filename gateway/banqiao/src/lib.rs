@@ -18,6 +18,7 @@ pub mod directory;
 pub mod exit;
 pub mod grant;
 pub mod moment;
+pub mod notekey;
 pub mod operate;
 pub mod ops;
 pub mod pki;

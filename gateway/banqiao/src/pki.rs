@@ -25,6 +25,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{
     exit::{Exit, Stop},
     moment::{parse_duration, utc},
+    notekey::{self, NoteKeyUse},
     text::clean,
 };
 
@@ -40,6 +41,8 @@ pub enum PkiCommand {
     /// Issue a certificate with a new key, or renew it when two thirds of its time are over.
     #[command(subcommand)]
     Issue(IssueCommand),
+    /// Make the key of a city's ledger or witness, and print what the directory lists of it.
+    NoteKey(NoteKeyCommand),
     /// Revoke certificates and write the CRL that says so.
     Revoke(RevokeCommand),
     /// Show a CA and what it has issued, or what a certificate or CRL says.
@@ -120,6 +123,17 @@ pub struct CertificateArgs {
     /// Issue a new one even though the present one would do.
     #[arg(long)]
     renew: bool,
+}
+
+/// Arguments of `banqiao pki note-key`.
+#[derive(Debug, Args)]
+pub struct NoteKeyCommand {
+    /// What it signs: DOMAIN/ledger/EPOCH, such as qingdao.jiaodong/ledger/1, or DOMAIN/witness.
+    #[arg(value_name = "NAME")]
+    name: NoteKeyUse,
+    /// Its file, of mode 0600. One that is there stays.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
 }
 
 /// Arguments of `banqiao pki revoke`.
@@ -244,6 +258,7 @@ impl PkiCommand {
             Self::Crl(command) => write_crl(&command, out)?,
             Self::InitCity(command) => init_city(&command, out)?,
             Self::Issue(command) => issue(&command, out)?,
+            Self::NoteKey(command) => note_key(&command, out)?,
             Self::Revoke(command) => revoke(&command, out)?,
             Self::Show(command) => command.run(out)?,
         }
@@ -324,6 +339,28 @@ fn issue(command: &IssueCommand, out: &mut dyn Write) -> anyhow::Result<()> {
         day(issued.record.not_after_s)
     )?;
     writeln!(out, "  private key: {}", shown(&issued.private_key))?;
+    Ok(())
+}
+
+fn note_key(command: &NoteKeyCommand, out: &mut dyn Write) -> anyhow::Result<()> {
+    let verb = if notekey::make(&command.output)? {
+        "made"
+    } else {
+        "kept"
+    };
+    let verifier = command.name.verifier(&command.output)?;
+    let section = match command.name {
+        NoteKeyUse::Ledger(_) => "cities.ledger",
+        NoteKeyUse::Witness(_) => "cities.witness",
+    };
+    writeln!(
+        out,
+        "{verb} the key of {} in {}",
+        command.name,
+        shown(&command.output)
+    )?;
+    writeln!(out, "  the directory lists under [{section}] keys:")?;
+    writeln!(out, "  {verifier}")?;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::{
     admin,
     config::{Config, ServiceConfig},
     exit::{Exit, Stop},
+    notekey::{self, NoteKeyUse},
     ops::{self, Ops, Readiness},
     sandbox::exit_with_parent,
 };
@@ -146,6 +147,10 @@ pub(crate) async fn build(
         config.city,
         config.replica.clone(),
         config.ledger.keys.clone(),
+        notekey::ledger_signer(
+            &config.ledger.signing_key,
+            &NoteKeyUse::ledger(&trust_domain, config.ledger.epoch).to_string(),
+        )?,
     );
     ledger.queue = config.ledger.queue;
     ledger.lease = LeaseSettings {

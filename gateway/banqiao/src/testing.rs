@@ -51,7 +51,7 @@ pub(crate) struct City {
 }
 
 impl City {
-    /// A city with `gateway.crt`, `gateway.key`, `ca.crt` and `crl.der` in its folder.
+    /// A city with `gateway.crt`, `gateway.key`, `ledger.key`, `ca.crt` and `crl.der` in its folder.
     pub(crate) fn new(code: &str, domain: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let domain: TrustDomain = domain.parse().unwrap();
@@ -59,6 +59,7 @@ impl City {
         authority
             .issue(&CertificateRequest::gateway(&domain).loopback())
             .unwrap();
+        crate::notekey::make(&dir.path().join("ledger.key")).unwrap();
         let yantai = authority_elsewhere(dir.path());
         let keys = [
             SigningKey::generate().unwrap(),

@@ -21,6 +21,7 @@ use banqiao_ledger::{Append, Effect, FailureKind, Ledger, LedgerObserver, Ledger
 use banqiao_proto::ledger::v1::{
     Decision, Direction, Entry, Kind, Party, PrivatePart, Result as CallResult, Side, Subject,
 };
+use banqiao_tlog::note::Signer;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -58,7 +59,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build()?;
     runtime.block_on(async {
         let commits = Arc::new(Commits::default());
-        let settings = LedgerSettings::new(url, "370200".parse()?, "bench", keys.into());
+        let signer = Signer::from_seed("qingdao.jiaodong/ledger/1", &[1; 32])?;
+        let city = "370200".parse()?;
+        let settings = LedgerSettings::new(url, city, "bench", keys.into(), Arc::new(signer));
         let observer = Arc::clone(&commits);
         let ledger = Ledger::open(settings, Clock::system(), observer).await?;
         println!("calls at once   entries/s   entries/commit   p50 ms   p99 ms   bytes/entry");

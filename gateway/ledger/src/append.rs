@@ -1,13 +1,14 @@
 //! What callers hand to the ledger, and what they get back.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use banqiao_proto::{
     exchange::v1::Reason,
     ledger::v1::{Entry, PrivatePart},
 };
+use bytes::Bytes;
 
-use crate::{digest::Hash, entry::EntryError};
+use crate::{digest::Hash, entry::EntryError, tree::Batch};
 
 /// One entry to append, with what has to happen in the same transaction.
 ///
@@ -141,12 +142,50 @@ pub struct Document {
 }
 
 /// Where an entry was committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Appended {
     /// Its index in the ledger.
     pub index: u64,
     /// Its leaf hash.
     pub leaf: Hash,
+    bytes: Bytes,
+    batch: Arc<Batch>,
+}
+
+/// The same entry at the same place.
+impl PartialEq for Appended {
+    fn eq(&self, other: &Self) -> bool {
+        (self.index, self.leaf) == (other.index, other.leaf)
+    }
+}
+
+impl Eq for Appended {}
+
+impl Appended {
+    pub(crate) const fn new(leaf: Hash, bytes: Bytes, index: u64, batch: Arc<Batch>) -> Self {
+        Self {
+            index,
+            leaf,
+            bytes,
+            batch,
+        }
+    }
+
+    /// The entry as it is in the ledger.
+    pub const fn entry(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The checkpoint that was signed with the commit: a C2SP signed note.
+    pub fn checkpoint(&self) -> &str {
+        self.batch.checkpoint()
+    }
+
+    /// Proof that the entry is in the tree of [`Self::checkpoint`] (RFC 6962 §2.1.1).
+    pub fn inclusion(&self) -> Vec<Hash> {
+        // The batch is the one that the entry was committed in.
+        self.batch.inclusion(self.index).unwrap_or_default()
+    }
 }
 
 /// Why an entry was not appended.

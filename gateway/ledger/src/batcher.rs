@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use aws_lc_rs::rand;
 use banqiao_proto::ledger::v1::Replica;
+use banqiao_tlog::tile::TileBuilder;
 use tokio::{
     sync::oneshot,
     time::{Interval, MissedTickBehavior, interval, sleep},
@@ -36,6 +37,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// First and longest pause between attempts to reach the database again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The newest checkpoint is published once a second while the tree grows (LEDGER.md §3).
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// How often a ledger that cannot write looks for callers that must not wait.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,10 @@ struct Session {
     /// The last entry that this boot has committed.
     last: Option<(u64, Hash)>,
     seen: Seen,
+    /// The right edge of the tree at `head`, or behind it where other replicas have appended since.
+    edge: TileBuilder,
+    /// Size of the checkpoint that was published last.
+    published: u64,
     /// Months whose keys are known to be the ones that the ledger uses.
     months: BTreeMap<Month, [u8; 8]>,
     /// Another replica has taken this boot for dead.
@@ -68,6 +75,8 @@ impl Session {
             head: Frontier::new(),
             last: None,
             seen: Seen::default(),
+            edge: TileBuilder::new(),
+            published: 0,
             months: BTreeMap::new(),
             lost: false,
         }
@@ -186,6 +195,7 @@ impl Batcher {
     async fn run(mut self) {
         let mut renew = ticks(self.settings.lease.renew);
         let mut summary = ticks(self.settings.summary_interval);
+        let mut publish = ticks(PUBLISH_EVERY);
         loop {
             let flow = if self.writer.is_none() {
                 self.while_down().await
@@ -200,6 +210,10 @@ impl Batcher {
                     }
                     _ = summary.tick() => {
                         self.summarise();
+                        Flow::Continue
+                    }
+                    _ = publish.tick() => {
+                        self.publish().await;
                         Flow::Continue
                     }
                 }
@@ -315,13 +329,13 @@ impl Batcher {
     }
 
     fn answer(&self, answers: Vec<(Item, queue::Outcome)>) {
-        let count = answers.len();
+        // Before the callers are woken: whoever appends again at once must not meet a queue that is full of itself.
+        self.core.queue.answered(answers.len());
         queue::release(
             answers
                 .into_iter()
                 .map(|(item, outcome)| (item.waiter, outcome)),
         );
-        self.core.queue.answered(count);
     }
 
     /// Queues what was counted.
@@ -351,6 +365,7 @@ impl Batcher {
 
     /// Releases the lease and ends.
     async fn finish(&mut self) {
+        self.publish().await;
         if let Some(mut writer) = self.writer.take() {
             if let Err(fault) = writer.release_lease(self.session.boot).await {
                 report(&fault, "the lease was not released; it runs out");

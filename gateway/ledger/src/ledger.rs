@@ -7,6 +7,7 @@ use banqiao_proto::{
     exchange::v1::Reason,
     ledger::v1::{self as proto, ClockSource},
 };
+use banqiao_tlog::note::{Signer, Verifier};
 use parking_lot::RwLock;
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -60,6 +61,8 @@ pub struct LedgerSettings {
     pub replica: String,
     /// Folder of the monthly keys, outside the database, shared by the replicas.
     pub keys: PathBuf,
+    /// The key that signs checkpoints; its name is the log's origin. Replicas share it.
+    pub signer: Arc<Signer>,
     /// Appends that may wait at once before they are refused.
     pub queue: usize,
     /// Room beyond `queue` for entries that must not be refused.
@@ -81,12 +84,14 @@ impl LedgerSettings {
         city: CityCode,
         replica: impl Into<String>,
         keys: PathBuf,
+        signer: Arc<Signer>,
     ) -> Self {
         Self {
             url: url.into(),
             city,
             replica: replica.into(),
             keys,
+            signer,
             queue: DEFAULT_QUEUE,
             reserve: DEFAULT_RESERVE,
             lease: LeaseSettings::default(),
@@ -218,8 +223,11 @@ pub(crate) struct Core {
     pub(crate) queue: Queue,
     pub(crate) state: watch::Sender<LedgerState>,
     pub(crate) size: watch::Sender<u64>,
+    /// Counts how often a checkpoint was published.
+    pub(crate) published: watch::Sender<u64>,
     pub(crate) boot: RwLock<Uuid>,
     pub(crate) preparer: Preparer,
+    pub(crate) signer: Arc<Signer>,
     pub(crate) tally: Tally,
     pub(crate) gaps: Tally,
     pub(crate) reads: Reads,
@@ -247,6 +255,7 @@ impl Ledger {
             queue: Queue::new(settings.queue, settings.reserve),
             state: watch::Sender::new(LedgerState::Failing),
             size: watch::Sender::new(0),
+            published: watch::Sender::new(0),
             boot: RwLock::new(Uuid::nil()),
             preparer: Preparer {
                 clock,
@@ -254,6 +263,7 @@ impl Ledger {
                 replica: settings.replica.clone(),
                 keyring,
             },
+            signer: Arc::clone(&settings.signer),
             tally: Tally::new(false),
             gaps: Tally::new(true),
             reads: Reads::new(&url),
@@ -286,6 +296,16 @@ impl Ledger {
     /// Entries that are known to be committed.
     pub fn size(&self) -> u64 {
         *self.0.core.size.borrow()
+    }
+
+    /// The key that checkpoints of this log are verified with, named by the log's origin.
+    pub fn verifier(&self) -> &Verifier {
+        self.0.core.signer.verifier()
+    }
+
+    /// Changes whenever this replica has published a checkpoint.
+    pub fn published(&self) -> watch::Receiver<u64> {
+        self.0.core.published.subscribe()
     }
 
     /// The id of this boot.

@@ -26,6 +26,7 @@ mod queue;
 mod reader;
 mod store;
 mod tally;
+mod tree;
 
 pub mod digest;
 
@@ -39,5 +40,5 @@ pub use ledger::{
 };
 pub use private::PrivateError;
 pub use query::{Query, QueryError};
-pub use reader::{Order, Page, Reader, Stored, Tail};
+pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
 pub use store::StoreError;

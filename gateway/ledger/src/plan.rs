@@ -1,8 +1,17 @@
 //! What one transaction will write: decided in memory, the same for both stores, once the head is locked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use banqiao_proto::ledger::v1::Replica;
+use banqiao_tlog::{
+    checkpoint::Checkpoint,
+    note::Signer,
+    tile::{Tile, TileBuilder},
+};
+use bytes::Bytes;
 
 use crate::{
     append::{AppendError, Appended, DocumentKind, Effect},
@@ -12,6 +21,8 @@ use crate::{
     prepare::{CallId, Prepared},
     private::Token,
     queue::{Item, Outcome},
+    store::StoreError,
+    tree::Batch,
 };
 
 /// The head row, as it was read under its lock.
@@ -21,6 +32,10 @@ pub(crate) struct Head {
     pub(crate) frontier: Frontier,
     /// Somebody has marked the ledger as frozen.
     pub(crate) frozen: bool,
+    /// Origin under which the log is kept, once a key was there.
+    pub(crate) origin: Option<String>,
+    /// The checkpoint of this size.
+    pub(crate) note: Option<String>,
 }
 
 /// An exchange and attempt of a consumer's ledger.
@@ -82,14 +97,14 @@ pub(crate) struct EntryRow<'a> {
     pub(crate) index: u64,
     pub(crate) prepared: &'a Prepared,
     pub(crate) leaf: Hash,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
 }
 
 /// Everything that a batch writes. The rows of a table are in the order in which its key grows, where it can be.
 #[derive(Default)]
 pub(crate) struct Plan<'a> {
-    /// For each item what its caller is told, once the transaction is committed.
-    pub(crate) outcomes: Vec<Outcome>,
+    /// For each item the index of its entry, or why it has none.
+    pub(crate) outcomes: Vec<Result<u64, AppendError>>,
     pub(crate) entries: Vec<EntryRow<'a>>,
     pub(crate) tokens: Vec<(Token, u64)>,
     pub(crate) facets: BTreeSet<(&'a FacetValue, u64)>,
@@ -104,6 +119,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) months: BTreeMap<Month, [u8; 8]>,
     pub(crate) frontier: Frontier,
     pub(crate) bytes: usize,
+    /// The tree behind the batch.
+    pub(crate) edge: TileBuilder,
+    pub(crate) tiles: Vec<Tile>,
+    pub(crate) note: Arc<str>,
 }
 
 /// The values that each block is known to hold already.
@@ -146,7 +165,7 @@ pub(crate) fn plan<'a>(
             continue;
         }
         let index = plan.frontier.count();
-        let bytes = prepared.bytes(&replica);
+        let bytes = Bytes::from(prepared.bytes(&replica));
         let leaf = leaf_hash(&bytes);
         plan.frontier.push(leaf);
         replica.counter += 1;
@@ -158,12 +177,55 @@ pub(crate) fn plan<'a>(
             leaf,
             bytes,
         });
-        plan.outcomes.push(Ok(Appended { index, leaf }));
+        plan.outcomes.push(Ok(index));
     }
     plan
 }
 
 impl<'a> Plan<'a> {
+    /// Lets the tree grow by the entries, and signs what it is then.
+    ///
+    /// # Errors
+    ///
+    /// When the tree is too large for a checkpoint, which 2^63 entries are.
+    pub(crate) fn grow(&mut self, edge: &TileBuilder, signer: &Signer) -> Result<(), StoreError> {
+        self.edge = edge.clone();
+        for row in &self.entries {
+            self.tiles.extend(self.edge.push(row.leaf));
+        }
+        let unsigned = |_| StoreError::Corrupt("checkpoint");
+        let note = Checkpoint::new(signer.verifier().name(), self.frontier.head())
+            .map_err(|_| StoreError::Corrupt("checkpoint"))?
+            .sign(signer)
+            .map_err(unsigned)?;
+        self.note = note.to_string().into();
+        Ok(())
+    }
+
+    /// What each caller is told, now that the transaction is committed.
+    pub(crate) fn answers(&self, before: Frontier) -> Vec<Outcome> {
+        let first = before.count();
+        let leaves = self.entries.iter().map(|row| row.leaf).collect();
+        let batch = Arc::new(Batch::new(before, leaves, Arc::clone(&self.note)));
+        let answer = |index: u64| {
+            let at = usize::try_from(index - first).ok()?;
+            let row = self.entries.get(at)?;
+            Some(Appended::new(
+                row.leaf,
+                row.bytes.clone(),
+                index,
+                Arc::clone(&batch),
+            ))
+        };
+        self.outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                Ok(index) => answer(*index).ok_or(AppendError::Unavailable),
+                Err(error) => Err(error.clone()),
+            })
+            .collect()
+    }
+
     /// Checks the conditions of an entry, all of them before anything is changed.
     fn admit(&self, prepared: &'a Prepared, found: &mut Found<'a>) -> Result<(), AppendError> {
         let calls = prepared

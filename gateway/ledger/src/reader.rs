@@ -15,8 +15,11 @@ use crate::{
     store::StoreError,
 };
 
+mod log;
 mod postings;
 mod search;
+
+pub use log::ProofError;
 
 /// An entry as it is stored.
 #[derive(Clone, PartialEq)]

@@ -5,6 +5,7 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use banqiao_directory::CityCode;
+use banqiao_tlog::tile::Tile;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
@@ -177,6 +178,41 @@ impl Writer {
         each!(self, store => store.leaf(index).await)
     }
 
+    /// Leaf hashes from an index until another.
+    pub(crate) async fn leaves(&mut self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, Fault> {
+        each!(self, store => store.leaves(from, until).await)
+    }
+
+    /// Roots of the full tiles of a level, from a number until another.
+    pub(crate) async fn tile_roots(
+        &mut self,
+        level: u8,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        each!(self, store => store.tile_roots(level, from, until).await)
+    }
+
+    /// Full tiles of the lowest level.
+    pub(crate) async fn tiles(&mut self) -> Result<u64, Fault> {
+        each!(self, store => store.tiles().await)
+    }
+
+    /// Within a transaction: stores full tiles.
+    pub(crate) async fn put_tiles(&mut self, tiles: &[Tile]) -> Result<(), Fault> {
+        each!(self, store => store.put_tiles(tiles).await)
+    }
+
+    /// Makes the newest checkpoint one that others are shown.
+    pub(crate) async fn publish(&mut self, now_us: i64) -> Result<(), Fault> {
+        each!(self, store => store.publish(now_us).await)
+    }
+
+    /// Within a transaction: names the log.
+    pub(crate) async fn put_origin(&mut self, origin: &str) -> Result<(), Fault> {
+        each!(self, store => store.put_origin(origin).await)
+    }
+
     /// Months that entries were encrypted in, and the names of their keys.
     pub(crate) async fn months(&mut self) -> Result<Vec<(Month, [u8; 8])>, Fault> {
         each!(self, store => store.months().await)
@@ -295,6 +331,31 @@ impl Reads {
     /// The entries at some indices, at most 64, by index.
     pub(crate) async fn at(&self, indices: &[u64]) -> Result<Vec<Stored>, StoreError> {
         each!(self, store => store.at(indices).await)
+    }
+
+    /// Leaf hashes from an index until another.
+    pub(crate) async fn leaves(&self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        each!(self, store => store.leaves(from, until).await)
+    }
+
+    /// A full tile.
+    pub(crate) async fn tile(&self, level: u8, n: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        each!(self, store => store.tile(level, n).await)
+    }
+
+    /// Roots of the full tiles of a level, from a number until another.
+    pub(crate) async fn tile_roots(
+        &self,
+        level: u8,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        each!(self, store => store.tile_roots(level, from, until).await)
+    }
+
+    /// The newest published checkpoint.
+    pub(crate) async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
+        each!(self, store => store.checkpoint().await)
     }
 
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {

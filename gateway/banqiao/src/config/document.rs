@@ -12,8 +12,9 @@ use toml::de::DeTable;
 
 use super::{
     Config, ConfigError, CrlConfig, DEFAULT_CRL_GRACE, DEFAULT_DATA, DEFAULT_LEASE_RENEW,
-    DEFAULT_LEASE_TTL, DEFAULT_LEDGER_KEYS, DEFAULT_LEDGER_QUEUE, DEFAULT_REFRESH, DirectoryConfig,
-    IdentityConfig, LedgerConfig, LedgerUrl, Place, Role, Severity,
+    DEFAULT_LEASE_TTL, DEFAULT_LEDGER_KEYS, DEFAULT_LEDGER_QUEUE, DEFAULT_REFRESH,
+    DEFAULT_SIGNING_KEY, DirectoryConfig, IdentityConfig, LedgerConfig, LedgerUrl, Place, Role,
+    Severity,
     fault::Faults,
     files, limits, listeners,
     raw::{Located, Section, parsed},
@@ -258,6 +259,18 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
             at: section.place("keys"),
         });
     files::must_be_private_folder(section.faults(), &keys.at, &keys.value);
+    let signing_key = section
+        .optional("signing_key", path_in(base))
+        .unwrap_or_else(|| Located {
+            value: base.join(DEFAULT_SIGNING_KEY),
+            at: section.place("signing_key"),
+        });
+    files::must_be_private(section.faults(), &signing_key.at, &signing_key.value);
+    let witness_key = section.optional("witness_key", path_in(base));
+    if let Some(key) = &witness_key {
+        files::must_be_private(section.faults(), &key.at, &key.value);
+    }
+    let epoch = section.setting("epoch", 1_u64, &(1..=u64::from(u32::MAX)));
     let queue = section.setting("queue", DEFAULT_LEDGER_QUEUE, &(16..=1_048_576));
     let seconds = Duration::from_secs;
     let lease_ttl = section.setting(
@@ -285,6 +298,9 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
     Some(LedgerConfig {
         url: url?.value,
         keys: keys.value,
+        signing_key: signing_key.value,
+        epoch,
+        witness_key: witness_key.map(|key| key.value),
         queue,
         failover,
         summary_interval,

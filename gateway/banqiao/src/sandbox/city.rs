@@ -14,6 +14,7 @@ use banqiao_identity::pki::{
 };
 
 use super::{Plan, directory};
+use crate::notekey;
 
 /// A founding member of the network.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +145,19 @@ impl SandboxCity {
         if !key.exists() {
             directory::write_key(&key, &SigningKey::generate()?)?;
         }
+        notekey::make(&self.ledger_key())?;
+        notekey::make(&self.witness_key())?;
         Ok(())
+    }
+
+    /// Key of the city's ledger.
+    pub fn ledger_key(&self) -> PathBuf {
+        self.folder.join("ledger.key")
+    }
+
+    /// Key of the city's witness.
+    pub fn witness_key(&self) -> PathBuf {
+        self.folder.join("witness.key")
     }
 
     pub(super) fn renew_crl(&self) -> Result<()> {
@@ -231,6 +244,8 @@ auditor_socket = "admin/auditor.sock"
 [ledger]
 url = "sqlite://gateway.db"
 keys = "keys"
+signing_key = "ledger.key"
+witness_key = "witness.key"
 "#,
             code = self.founder.code,
             slug = self.slug(),

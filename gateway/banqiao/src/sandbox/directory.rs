@@ -8,6 +8,7 @@ use banqiao_directory::{Clock, Directory, Envelope, SigningKey, Status, verify_f
 use toml::{Table, Value};
 
 use super::{SandboxCity, city::SYSTEMS};
+use crate::notekey::NoteKeyUse;
 
 /// Validity of a sandbox's directory.
 const VALID_DAYS: i64 = 30;
@@ -37,7 +38,9 @@ pub(super) fn bring_up_to_date(root: &Path, cities: &[SandboxCity], clock: &Cloc
     let held = held(root, &file)?;
     if let Some((directory, _)) = &held
         && directory.status(clock.now_us()) == Status::Fresh
-        && cities.iter().all(|city| stands(directory, city))
+        && cities
+            .iter()
+            .all(|city| stands(directory, city, cities.len()))
     {
         return Ok(directory.version());
     }
@@ -72,7 +75,7 @@ fn held(root: &Path, file: &Path) -> Result<Option<(Directory, Envelope)>> {
     Ok(Some((directory, envelope)))
 }
 
-fn stands(directory: &Directory, city: &SandboxCity) -> bool {
+fn stands(directory: &Directory, city: &SandboxCity, cities: usize) -> bool {
     let address = city.inter_city.to_string();
     directory
         .city_by_domain(&city.domain)
@@ -81,7 +84,39 @@ fn stands(directory: &Directory, city: &SandboxCity) -> bool {
                 .gateways
                 .iter()
                 .any(|gateway| gateway.address == address)
+                // A sandbox from before ledgers had keys gets a new version.
+                && (listed.ledger.is_some() || cities == 1)
         })
+}
+
+/// Cosignatures of other cities that make a checkpoint witnessed: three of four (LEDGER.md §3), fewer in a small one.
+fn quorum(cities: usize) -> Result<i64> {
+    Ok(i64::try_from(cities.saturating_sub(1).clamp(1, 3))?)
+}
+
+/// Origin and keys of a city's ledger, and its witness.
+fn notes(city: &SandboxCity, cities: usize) -> Result<[(&'static str, Value); 2]> {
+    let ledger = NoteKeyUse::ledger(&city.domain, 1);
+    let witness = NoteKeyUse::witness(&city.domain);
+    let keys = |key: &NoteKeyUse, path: &Path| -> Result<Value> {
+        Ok(Value::Array(vec![text(&key.verifier(path)?)]))
+    };
+    Ok([
+        (
+            "ledger",
+            table([
+                ("origin", text(&ledger.to_string())),
+                ("keys", keys(&ledger, &city.ledger_key())?),
+            ]),
+        ),
+        (
+            "witness",
+            table([
+                ("keys", keys(&witness, &city.witness_key())?),
+                ("quorum", Value::Integer(quorum(cities)?)),
+            ]),
+        ),
+    ])
 }
 
 fn document(
@@ -124,7 +159,7 @@ fn document(
             let agencies = agencies
                 .iter()
                 .map(|(code, zh, en)| table([("code", text(code)), ("name", name(zh, en))]));
-            Ok(table([
+            let mut section = table([
                 ("code", text(city.founder.code)),
                 ("name", name(city.founder.zh, city.founder.en)),
                 ("trust_domain", text(city.domain.as_str())),
@@ -139,7 +174,14 @@ fn document(
                 ),
                 ("agencies", Value::Array(agencies.collect())),
                 ("systems", Value::Array(systems.collect())),
-            ]))
+            ]);
+            if cities.len() > 1
+                && let Value::Table(section) = &mut section
+            {
+                let notes = notes(city, cities.len())?;
+                section.extend(notes.map(|(key, value)| (key.to_owned(), value)));
+            }
+            Ok(section)
         })
         .collect::<Result<_>>()?;
     let purposes = PURPOSES.iter().map(|(code, zh, en)| {

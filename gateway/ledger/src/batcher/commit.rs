@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use banqiao_tlog::note::Signer;
 use tokio::time::sleep;
 
-use super::{Batcher, Session, jittered, report};
+use super::{Batcher, Session, jittered, recover, report};
 use crate::{
     append::AppendError,
+    digest::Frontier,
     ledger::FailureKind,
     plan::{Head, Plan, Wanted, plan},
     queue::{Item, Outcome},
@@ -17,6 +19,8 @@ use crate::{
 const RETRY_FOR: Duration = Duration::from_secs(5);
 /// Pause between these attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Most leaves of other replicas that are read one by one; beyond that the edge is read anew.
+const CATCH_UP: u64 = 4_096;
 
 /// A batch whose COMMIT was sent and not answered.
 pub(super) struct Unresolved {
@@ -58,7 +62,8 @@ impl Batcher {
                 self.hand_back(items);
                 return;
             };
-            match attempt(writer, &mut self.session, &items).await {
+            let signer = &self.settings.signer;
+            match attempt(writer, &mut self.session, signer, &items).await {
                 Ok(committed) => {
                     self.core.size.send_replace(self.session.head.count());
                     if committed.entries > 0 {
@@ -161,11 +166,12 @@ impl Batcher {
 async fn attempt(
     writer: &mut Writer,
     session: &mut Session,
+    signer: &Signer,
     items: &[Item],
 ) -> Result<Committed, Failure> {
-    match planned(writer, session, items).await {
-        Ok(plan) if plan.entries.is_empty() => {
-            let outcomes = plan.outcomes;
+    match planned(writer, session, signer, items).await {
+        Ok((plan, before)) if plan.entries.is_empty() => {
+            let outcomes = plan.answers(before);
             writer.rollback().await.map_err(Failure::Known)?;
             Ok(Committed {
                 outcomes,
@@ -173,15 +179,15 @@ async fn attempt(
                 bytes: 0,
             })
         }
-        Ok(plan) => match writer.finish(session.boot, &plan).await {
-            Ok(()) => Ok(learn(session, plan)),
+        Ok((plan, before)) => match writer.finish(session.boot, &plan).await {
+            Ok(()) => Ok(learn(session, plan, before)),
             Err(CommitFault::Refused(fault)) => undo(writer, Failure::Known(fault)).await,
             Err(CommitFault::Unknown(fault)) => {
                 let uid = plan.entries.first().map_or([0; 16], |row| row.prepared.uid);
                 let accepted = u64::try_from(plan.entries.len()).unwrap_or(u64::MAX);
                 Err(Failure::Unknown {
                     fault,
-                    outcomes: plan.outcomes,
+                    outcomes: plan.answers(before),
                     uid,
                     accepted,
                 })
@@ -205,15 +211,17 @@ async fn undo<T>(writer: &mut Writer, failure: Failure) -> Result<T, Failure> {
     }
 }
 
-/// Begins a transaction, and plans what it will write.
+/// Begins a transaction, and plans what it will write behind which tree.
 async fn planned<'a>(
     writer: &mut Writer,
     session: &mut Session,
+    signer: &Signer,
     items: &'a [Item],
-) -> Result<Plan<'a>, Failure> {
+) -> Result<(Plan<'a>, Frontier), Failure> {
     let known = Failure::Known;
     let head = writer.begin(session.boot).await.map_err(known)?;
     check_head(session, &head).map_err(|error| known(Fault::Storage(error)))?;
+    catch_up(writer, session, &head).await.map_err(known)?;
     let wanted = Wanted::of(items, &session.months);
     let found = writer.look_up(session.boot, &wanted).await.map_err(known)?;
     if !found.leased {
@@ -231,7 +239,34 @@ async fn planned<'a>(
     }
     let mut plan = plan(items, &head, found, &session.seen, &session.replica);
     plan.months = new_months;
-    Ok(plan)
+    if !plan.entries.is_empty() {
+        plan.grow(&session.edge, signer)
+            .map_err(|error| known(Fault::Storage(error)))?;
+    }
+    Ok((plan, head.frontier))
+}
+
+/// Reads the leaves that other replicas have appended since.
+async fn catch_up(writer: &mut Writer, session: &mut Session, head: &Head) -> Result<(), Fault> {
+    let (known, size) = (session.edge.size(), head.frontier.count());
+    if known == size {
+        return Ok(());
+    }
+    if size.saturating_sub(known) > CATCH_UP {
+        session.edge = recover::edge(writer, head).await?;
+        return Ok(());
+    }
+    for leaf in writer.leaves(known, size).await? {
+        // The tiles were stored by the replica that made them full.
+        session
+            .edge
+            .push(recover::hash(&leaf).map_err(Fault::Storage)?);
+    }
+    if session.edge.frontier() == head.frontier {
+        Ok(())
+    } else {
+        Err(Fault::Storage(StoreError::Corrupt("tree")))
+    }
 }
 
 /// The head must be at least what was seen of it, and the same where it has not grown (LEDGER.md §2.3).
@@ -250,7 +285,8 @@ pub(super) fn check_head(session: &mut Session, head: &Head) -> Result<(), Store
 }
 
 /// What is committed is known from now on.
-fn learn(session: &mut Session, plan: Plan<'_>) -> Committed {
+fn learn(session: &mut Session, plan: Plan<'_>, before: Frontier) -> Committed {
+    let outcomes = plan.answers(before);
     session.seen.learn(&plan);
     session.months.extend(&plan.months);
     session.last = plan.entries.last().map(|row| (row.index, row.leaf));
@@ -258,8 +294,9 @@ fn learn(session: &mut Session, plan: Plan<'_>) -> Committed {
     session.replica.counter += u64::try_from(entries).unwrap_or(0);
     let bytes = plan.bytes;
     session.head = plan.frontier;
+    session.edge = plan.edge;
     Committed {
-        outcomes: plan.outcomes,
+        outcomes,
         entries,
         bytes,
     }

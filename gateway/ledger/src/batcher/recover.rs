@@ -1,16 +1,22 @@
 //! Opening the database, at the start and again, and what has to hold before anything is written to it.
 
+use std::collections::BTreeMap;
+
+use banqiao_tlog::{checkpoint::Checkpoint, note::Note, tile::TileBuilder};
+
 use super::{Batcher, Session, commit::check_head, report};
 use crate::{
-    digest::{Frontier, leaf_hash},
+    digest::{Frontier, Hash, leaf_hash},
     keyring::{Keyring, Month},
     ledger::{LedgerError, LedgerState},
     plan::Head,
-    store::{Fault, StoreError, Writer},
+    store::{CommitFault, Fault, StoreError, Writer},
 };
 
 /// Largest subtree at the right edge that is computed anew at a start.
 const EDGE_LEAVES: u64 = 1_024;
+/// Leaves that are read at once when tiles are made of them: 256 tiles.
+const BACKFILL: usize = 65_536;
 
 impl Batcher {
     /// Opens the database for the first time and takes a lease.
@@ -20,6 +26,7 @@ impl Batcher {
         let verified = verify(&mut writer, &mut self.session, &head).await;
         writer.rollback().await?;
         verified?;
+        self.plant(&mut writer).await?;
         self.check_month_key(&mut writer).await?;
         self.take_lease(&mut writer).await?;
         self.writer = Some(writer);
@@ -75,9 +82,11 @@ impl Batcher {
             return Err(LedgerError::Unavailable);
         };
         let head = std::mem::take(&mut self.session.head);
+        let edge = std::mem::take(&mut self.session.edge);
         let last = self.session.last;
         self.session = Session::new(&self.settings.replica, self.core.preparer.clock.now_us());
         self.session.head = head;
+        self.session.edge = edge;
         self.session.last = last;
         if let Err(fault) = self.take_lease(&mut writer).await {
             // Still without a lease: the next renewal says so.
@@ -87,6 +96,67 @@ impl Batcher {
         self.writer = Some(writer);
         self.ready();
         Ok(self.session.boot)
+    }
+
+    /// Names the log, and stores the tiles of entries that were committed before there were any.
+    async fn plant(&mut self, writer: &mut Writer) -> Result<(), Fault> {
+        let head = writer.begin(self.session.boot).await?;
+        let planted = self.planted(writer, &head).await;
+        if let Err(fault) = planted {
+            writer.rollback().await?;
+            return Err(fault);
+        }
+        // Nothing waits for the answer: a second start finds it done, or does it again.
+        writer.commit().await.map_err(CommitFault::into_fault)?;
+        Ok(())
+    }
+
+    async fn planted(&mut self, writer: &mut Writer, head: &Head) -> Result<(), Fault> {
+        let ours = self.settings.signer.verifier().name();
+        match &head.origin {
+            Some(origin) if origin == ours => {}
+            Some(origin) => {
+                return Err(Fault::Storage(StoreError::OtherOrigin {
+                    expected: ours.to_owned(),
+                    found: origin.clone(),
+                }));
+            }
+            None => writer.put_origin(ours).await?,
+        }
+        let size = head.frontier.count();
+        let stored = writer.tiles().await?;
+        if stored < size / 256 {
+            let mut builder = TileBuilder::new();
+            for from in (0..size).step_by(BACKFILL) {
+                let until = size.min(from + BACKFILL as u64);
+                let mut full = Vec::new();
+                for leaf in writer.leaves(from, until).await? {
+                    full.extend(builder.push(hash(&leaf).map_err(Fault::Storage)?));
+                }
+                writer.put_tiles(&full).await?;
+            }
+        }
+        self.session.edge = edge(writer, head).await?;
+        Ok(())
+    }
+
+    /// Shows others the newest checkpoint, at most once a tick.
+    pub(super) async fn publish(&mut self) {
+        let size = self.session.head.count();
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        if size == self.session.published {
+            return;
+        }
+        match writer.publish(self.core.preparer.clock.now_us()).await {
+            Ok(()) => {
+                self.session.published = size;
+                self.core.published.send_modify(|times| *times += 1);
+            }
+            // The next commit or tick meets the same fault, and deals with it.
+            Err(fault) => report(&fault, "a checkpoint was not published"),
+        }
     }
 
     async fn take_lease(&self, writer: &mut Writer) -> Result<(), Fault> {
@@ -142,11 +212,61 @@ impl Batcher {
     }
 }
 
+/// The right edge of the tree at a head, from the database.
+pub(super) async fn edge(writer: &mut Writer, head: &Head) -> Result<TileBuilder, Fault> {
+    let size = head.frontier.count();
+    let mut partial = BTreeMap::new();
+    let mut nodes = size;
+    for level in 0.. {
+        if nodes == 0 {
+            break;
+        }
+        let from = nodes - nodes % 256;
+        let rows = match u8::checked_sub(level, 1) {
+            None => writer.leaves(from, nodes).await?,
+            Some(below) => writer.tile_roots(below, from, nodes).await?,
+        };
+        let hashes: Result<Vec<Hash>, StoreError> = rows.iter().map(|row| hash(row)).collect();
+        partial.insert(level, hashes.map_err(Fault::Storage)?);
+        nodes /= 256;
+    }
+    let builder = TileBuilder::resume(size, |tile| partial.get(&tile.level()).map(Vec::as_slice))
+        .map_err(|_| Fault::Storage(StoreError::Corrupt("tiles")))?;
+    if builder.frontier() == head.frontier {
+        Ok(builder)
+    } else {
+        Err(Fault::Storage(StoreError::Corrupt("tiles")))
+    }
+}
+
+/// A hash as it is stored.
+pub(super) fn hash(stored: &[u8]) -> Result<Hash, StoreError> {
+    stored.try_into().map_err(|_| StoreError::Corrupt("hash"))
+}
+
+/// The checkpoint beside a head is of the head's own tree (LEDGER.md §2.3).
+fn check_note(head: &Head) -> Result<(), StoreError> {
+    let Some(note) = &head.note else {
+        return Ok(());
+    };
+    let checkpoint: Checkpoint = Note::parse(note.as_bytes())
+        .ok()
+        .and_then(|note| note.text().parse().ok())
+        .ok_or(StoreError::Corrupt("checkpoint"))?;
+    let of_head = checkpoint.head() == head.frontier.head();
+    if of_head && head.origin.as_deref() == Some(checkpoint.origin()) {
+        Ok(())
+    } else {
+        Err(StoreError::Rollback)
+    }
+}
+
 /// What is stored must not contradict itself, nor what this boot has seen and written.
 async fn verify(writer: &mut Writer, session: &mut Session, head: &Head) -> Result<(), Fault> {
     let storage = Fault::Storage;
     let known = session.head.count();
     check_head(session, head).map_err(storage)?;
+    check_note(head).map_err(storage)?;
     if let Some((index, leaf)) = session.last
         && known > 0
         && writer.leaf(index).await?.as_deref() != Some(&leaf[..])

@@ -87,6 +87,14 @@ pub enum StoreError {
         /// The city that is stored.
         found: String,
     },
+    /// The database holds the log of another origin: another epoch, or another city's.
+    #[error("the database holds the log {found}, not {expected}")]
+    OtherOrigin {
+        /// The origin that was configured.
+        expected: String,
+        /// The origin that is stored.
+        found: String,
+    },
     /// A private part does not agree with its entry.
     #[error("a stored private part cannot be opened")]
     Private(#[source] PrivateError),

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use banqiao_directory::CityCode;
+use banqiao_tlog::tile::Tile;
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgConnection, postgres::PgConnectOptions,
     query, query_as, query_scalar,
@@ -77,9 +78,11 @@ impl Writer {
 
     pub(crate) async fn begin(&mut self, _: Uuid) -> Result<Head, Fault> {
         statement(self.connection.execute("BEGIN")).await?;
-        let (size, frontier, frozen): (i64, Vec<u8>, bool) = statement(
+        type Row = (i64, Vec<u8>, bool, Option<String>, Option<String>);
+        let (size, frontier, frozen, origin, note): Row = statement(
             query_as(
-                "SELECT size, frontier, frozen IS NOT NULL FROM head WHERE ledger = $1 FOR UPDATE",
+                "SELECT size, frontier, frozen IS NOT NULL, origin, note FROM head \
+                 WHERE ledger = $1 FOR UPDATE",
             )
             .bind(LEDGER)
             .fetch_one(&mut self.connection),
@@ -88,7 +91,12 @@ impl Writer {
         let frontier = number(size)
             .and_then(|size| Frontier::from_bytes(size, &frontier).map_err(StoreError::Frontier))
             .map_err(Fault::Storage)?;
-        Ok(Head { frontier, frozen })
+        Ok(Head {
+            frontier,
+            frozen,
+            origin,
+            note,
+        })
     }
 
     /// The lease is looked up after the head's lock was taken, in a statement of its own and so with a snapshot of
@@ -174,6 +182,9 @@ impl Writer {
         write::documents(&mut self.connection, plan)
             .await
             .map_err(refused)?;
+        write::tiles(&mut self.connection, &plan.tiles)
+            .await
+            .map_err(refused)?;
         write::rows(&mut self.connection, boot, plan)
             .await
             .map_err(refused)?;
@@ -227,6 +238,81 @@ impl Writer {
                 .fetch_optional(&mut self.connection),
         )
         .await
+    }
+
+    pub(crate) async fn leaves(&mut self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, Fault> {
+        statement(
+            query_scalar(
+                "SELECT leaf FROM entry WHERE ledger = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
+            )
+            .bind(LEDGER)
+            .bind(stored(from).map_err(Fault::Storage)?)
+            .bind(stored(until).map_err(Fault::Storage)?)
+            .fetch_all(&mut self.connection),
+        )
+        .await
+    }
+
+    pub(crate) async fn tile_roots(
+        &mut self,
+        level: u8,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        statement(
+            query_scalar(
+                "SELECT root FROM tile WHERE ledger = $1 AND level = $2 AND n >= $3 AND n < $4 \
+                 ORDER BY n",
+            )
+            .bind(LEDGER)
+            .bind(i16::from(level))
+            .bind(stored(from).map_err(Fault::Storage)?)
+            .bind(stored(until).map_err(Fault::Storage)?)
+            .fetch_all(&mut self.connection),
+        )
+        .await
+    }
+
+    pub(crate) async fn tiles(&mut self) -> Result<u64, Fault> {
+        let tiles: i64 = statement(
+            query_scalar(
+                "SELECT coalesce(max(n) + 1, 0) FROM tile WHERE ledger = $1 AND level = 0",
+            )
+            .bind(LEDGER)
+            .fetch_one(&mut self.connection),
+        )
+        .await?;
+        number(tiles).map_err(Fault::Storage)
+    }
+
+    pub(crate) async fn put_tiles(&mut self, tiles: &[Tile]) -> Result<(), Fault> {
+        write::tiles(&mut self.connection, tiles).await
+    }
+
+    /// Publishes the newest checkpoint, unless it is.
+    pub(crate) async fn publish(&mut self, now_us: i64) -> Result<(), Fault> {
+        statement(
+            query(
+                "INSERT INTO checkpoint (ledger, size, time_us, note) SELECT ledger, size, $2, note \
+                 FROM head WHERE ledger = $1 AND note IS NOT NULL ON CONFLICT DO NOTHING",
+            )
+            .bind(LEDGER)
+            .bind(now_us)
+            .execute(&mut self.connection),
+        )
+        .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn put_origin(&mut self, origin: &str) -> Result<(), Fault> {
+        statement(
+            query("UPDATE head SET origin = $2 WHERE ledger = $1")
+                .bind(LEDGER)
+                .bind(origin)
+                .execute(&mut self.connection),
+        )
+        .await?;
+        Ok(())
     }
 
     pub(crate) async fn months(&mut self) -> Result<Vec<(Month, [u8; 8])>, Fault> {

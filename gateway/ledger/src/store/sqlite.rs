@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use banqiao_directory::CityCode;
+use banqiao_tlog::tile::Tile;
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, Row as _, SqliteConnection, query,
     query_as, query_scalar,
@@ -66,8 +67,8 @@ impl Writer {
             .fetch_one(
                 query(
                     "BEGIN IMMEDIATE; SELECT size, frontier, frozen IS NOT NULL, EXISTS \
-                     (SELECT 1 FROM lease WHERE ledger = 1 AND boot = ?1 AND fenced = 0) \
-                     FROM head WHERE ledger = 1",
+                     (SELECT 1 FROM lease WHERE ledger = 1 AND boot = ?1 AND fenced = 0), \
+                     origin, note FROM head WHERE ledger = 1",
                 )
                 .bind(boot),
             )
@@ -82,7 +83,12 @@ impl Writer {
         let frontier = number(size)
             .and_then(|size| Frontier::from_bytes(size, &frontier).map_err(StoreError::Frontier))
             .map_err(Fault::Storage)?;
-        Ok(Head { frontier, frozen })
+        Ok(Head {
+            frontier,
+            frozen,
+            origin: row.try_get(4).map_err(column)?,
+            note: row.try_get(5).map_err(column)?,
+        })
     }
 
     pub(crate) async fn look_up<'a>(&mut self, wanted: &Wanted<'a>) -> Result<Found<'a>, Fault> {
@@ -158,6 +164,77 @@ impl Writer {
             .fetch_optional(&mut self.connection)
             .await
             .map_err(Fault::sqlite)
+    }
+
+    pub(crate) async fn leaves(&mut self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, Fault> {
+        query_scalar(
+            "SELECT leaf FROM entry WHERE ledger = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx",
+        )
+        .bind(LEDGER)
+        .bind(stored(from).map_err(Fault::Storage)?)
+        .bind(stored(until).map_err(Fault::Storage)?)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)
+    }
+
+    pub(crate) async fn tile_roots(
+        &mut self,
+        level: u8,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        query_scalar(
+            "SELECT root FROM tile WHERE ledger = ?1 AND level = ?2 AND n >= ?3 AND n < ?4 ORDER BY n",
+        )
+        .bind(LEDGER)
+        .bind(level)
+        .bind(stored(from).map_err(Fault::Storage)?)
+        .bind(stored(until).map_err(Fault::Storage)?)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)
+    }
+
+    pub(crate) async fn tiles(&mut self) -> Result<u64, Fault> {
+        let tiles: i64 = query_scalar(
+            "SELECT coalesce(max(n) + 1, 0) FROM tile WHERE ledger = ?1 AND level = 0",
+        )
+        .bind(LEDGER)
+        .fetch_one(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
+        number(tiles).map_err(Fault::Storage)
+    }
+
+    pub(crate) async fn put_tiles(&mut self, tiles: &[Tile]) -> Result<(), Fault> {
+        rows::TILES
+            .execute(&mut self.connection, tiles, rows::tile)
+            .await
+    }
+
+    /// Publishes the newest checkpoint, unless it is.
+    pub(crate) async fn publish(&mut self, now_us: i64) -> Result<(), Fault> {
+        query(
+            "INSERT INTO checkpoint (ledger, size, time_us, note) SELECT ledger, size, ?2, note \
+             FROM head WHERE ledger = ?1 AND note IS NOT NULL ON CONFLICT DO NOTHING",
+        )
+        .bind(LEDGER)
+        .bind(now_us)
+        .execute(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    pub(crate) async fn put_origin(&mut self, origin: &str) -> Result<(), Fault> {
+        query("UPDATE head SET origin = ?2 WHERE ledger = ?1")
+            .bind(LEDGER)
+            .bind(origin)
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        Ok(())
     }
 
     pub(crate) async fn months(&mut self) -> Result<Vec<(Month, [u8; 8])>, Fault> {

@@ -8,6 +8,7 @@ use banqiao_ledger::{
     LedgerSettings, LedgerState, Order, Page, Query, decode,
 };
 use banqiao_proto::ledger::v1::{Entry, EntryFilter, Kind, Party, PrivatePart, Side, Subject};
+use banqiao_tlog::note::Signer;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -41,6 +42,14 @@ pub(crate) use on_both_stores;
 
 /// 2026-11-15 12:00 UTC.
 pub(crate) const NOW: i64 = 1_794_744_000_000_000;
+
+/// Origin of the log.
+pub(crate) const ORIGIN: &str = "qingdao.jiaodong/ledger/1";
+
+/// A key of a log, the same for the same seed.
+pub(crate) fn signer(origin: &str, seed: u8) -> Arc<Signer> {
+    Arc::new(Signer::from_seed(origin, &[seed; 32]).unwrap())
+}
 
 /// A database, a folder of keys and a clock.
 pub(crate) struct Bed {
@@ -95,7 +104,13 @@ impl Bed {
                 renew: Duration::from_millis(50),
             },
             summary_interval: Duration::from_secs(3_600),
-            ..LedgerSettings::new(&self.url, "370200".parse().unwrap(), replica, keys)
+            ..LedgerSettings::new(
+                &self.url,
+                "370200".parse().unwrap(),
+                replica,
+                keys,
+                signer(ORIGIN, 1),
+            )
         }
     }
 

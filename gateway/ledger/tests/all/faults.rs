@@ -75,9 +75,12 @@ async fn contradictions_are_found_at_the_start(bed: Bed) {
     }
     ledger.close().await;
     for (break_it, mend_it) in [
-        ("UPDATE head SET size = 5", "UPDATE head SET size = 6"),
         (
-            "UPDATE head SET size = 4, frontier = substr(frontier, 1, 32)",
+            "UPDATE head SET size = 5, note = NULL",
+            "UPDATE head SET size = 6",
+        ),
+        (
+            "UPDATE head SET size = 4, frontier = substr(frontier, 1, 32), note = NULL",
             "",
         ),
     ] {

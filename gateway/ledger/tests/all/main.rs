@@ -17,3 +17,4 @@ mod postgres_faults;
 mod records;
 mod search;
 mod sqlite_faults;
+mod tree;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use banqiao_directory::CityCode;
 use sqlx::{
-    Executor as _, PgConnection, SqlSafeStr as _,
+    Executor as _, PgConnection, SqlSafeStr as _, SqlStr,
     migrate::{Migration, MigrationType, Migrator},
     query, query_as, query_scalar,
 };
@@ -68,13 +68,18 @@ pub(super) async fn check(connection: &mut PgConnection, failover: bool) -> Resu
 
 /// Brings the tables up to date and makes the head row, without advisory locks.
 pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Result<(), Fault> {
-    let mut migrator = Migrator::with_migrations(vec![Migration::new(
-        1,
-        Cow::Borrowed("ledger"),
-        MigrationType::Simple,
-        include_str!("../../../migrations/postgres/0001_ledger.sql").into_sql_str(),
-        false,
-    )]);
+    let mut migrator = Migrator::with_migrations(vec![
+        migration(
+            1,
+            "ledger",
+            include_str!("../../../migrations/postgres/0001_ledger.sql").into_sql_str(),
+        ),
+        migration(
+            2,
+            "tree",
+            include_str!("../../../migrations/postgres/0002_tree.sql").into_sql_str(),
+        ),
+    ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {
         run(connection, &migrator).await?;
@@ -144,4 +149,14 @@ async fn heads(connection: &mut PgConnection, city: CityCode) -> Result<(), Faul
     )
     .await?;
     same_city(city, found).map_err(Fault::Storage)
+}
+
+fn migration(version: i64, name: &'static str, sql: SqlStr) -> Migration {
+    Migration::new(
+        version,
+        Cow::Borrowed(name),
+        MigrationType::Simple,
+        sql,
+        false,
+    )
 }

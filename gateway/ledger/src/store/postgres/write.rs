@@ -1,6 +1,7 @@
 //! The statements of a commit. One statement writes all rows of a batch: each round trip to the server is time in
 //! which the head is locked.
 
+use banqiao_tlog::{frontier::root_of, tile::Tile};
 use sqlx::{
     Arguments as _, PgConnection, error::BoxDynError, postgres::PgArguments, query, query_with,
 };
@@ -54,7 +55,7 @@ const ROWS: &str = "\
         AND i.attempt = w.attempt AND i.side = w.side AND i.peer = w.peer), \
     m AS (INSERT INTO month_key (ledger, month, key_id) \
         SELECT $1, * FROM UNNEST($31::integer[], $32::bytea[])) \
-    UPDATE head SET size = $33, frontier = $34 WHERE ledger = $1 AND size = $35 \
+    UPDATE head SET size = $33, frontier = $34, note = $36 WHERE ledger = $1 AND size = $35 \
     RETURNING set_config('statement_timeout', '0', true)";
 
 /// The number of a side.
@@ -160,7 +161,7 @@ fn calls(bound: &mut PgArguments, boot: Uuid, plan: &Plan<'_>) -> Bound {
     bound.add(column(&rows, |(_, peer)| peer.as_bytes()))
 }
 
-/// Parameters 31 to 35.
+/// Parameters 31 to 36.
 fn head(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     let size = plan.frontier.count();
     let before = size - u64::try_from(plan.entries.len())?;
@@ -169,7 +170,27 @@ fn head(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     bound.add(column(&months, |(_, id)| &id[..]))?;
     bound.add(stored(size)?)?;
     bound.add(plan.frontier.to_bytes())?;
-    bound.add(stored(before)?)
+    bound.add(stored(before)?)?;
+    bound.add(&*plan.note)
+}
+
+/// Full tiles: one commit in a few has one.
+pub(super) async fn tiles(connection: &mut PgConnection, tiles: &[Tile]) -> Result<(), Fault> {
+    if tiles.is_empty() {
+        return Ok(());
+    }
+    let numbers = index(tiles, |tile| tile.id().index()).map_err(Fault::Storage)?;
+    let insert = query(
+        "INSERT INTO tile (ledger, level, n, root, bytes) \
+         SELECT $1, * FROM UNNEST($2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[])",
+    )
+    .bind(LEDGER)
+    .bind(column(tiles, |tile| i16::from(tile.id().level())))
+    .bind(numbers)
+    .bind(column(tiles, |tile| root_of(tile.hashes()).to_vec()))
+    .bind(column(tiles, Tile::to_bytes));
+    statement(insert.execute(connection)).await?;
+    Ok(())
 }
 
 /// Documents change seldom: one statement each.

@@ -142,6 +142,54 @@ impl Reads {
         entries(found)
     }
 
+    pub(crate) async fn leaves(&self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, StoreError> {
+        query_scalar(
+            "SELECT leaf FROM entry WHERE ledger = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx",
+        )
+        .bind(LEDGER)
+        .bind(stored(from)?)
+        .bind(stored(until)?)
+        .fetch_all(&self.pool())
+        .await
+        .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn tile(&self, level: u8, n: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        query_scalar("SELECT bytes FROM tile WHERE ledger = ?1 AND level = ?2 AND n = ?3")
+            .bind(LEDGER)
+            .bind(level)
+            .bind(stored(n)?)
+            .fetch_optional(&self.pool())
+            .await
+            .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn tile_roots(
+        &self,
+        level: u8,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        query_scalar(
+            "SELECT root FROM tile WHERE ledger = ?1 AND level = ?2 AND n >= ?3 AND n < ?4 ORDER BY n",
+        )
+        .bind(LEDGER)
+        .bind(level)
+        .bind(stored(from)?)
+        .bind(stored(until)?)
+        .fetch_all(&self.pool())
+        .await
+        .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
+        query_scalar("SELECT note FROM checkpoint WHERE ledger = ?1 ORDER BY size DESC LIMIT 1")
+            .bind(LEDGER)
+            .fetch_optional(&self.pool())
+            .await
+            .map_err(StoreError::Database)
+    }
+
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
         let row: Option<(i32, Vec<u8>)> =
             query_as("SELECT month, ciphertext FROM private WHERE ledger = ?1 AND idx = ?2")

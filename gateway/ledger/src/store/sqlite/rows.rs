@@ -1,5 +1,6 @@
 //! The tables that a batch goes into: their statements, and how a row is bound.
 
+use banqiao_tlog::{frontier::root_of, tile::Tile};
 use sqlx::{Arguments as _, error::BoxDynError, sqlite::SqliteArguments};
 use uuid::Uuid;
 
@@ -77,6 +78,19 @@ pub(super) fn facet(
     arguments.add(facet.number())?;
     arguments.add(&value[..])?;
     arguments.add(stored(*block)?)
+}
+
+pub(super) static TILES: Grouped = Grouped::new(
+    "INSERT INTO tile (ledger, level, n, root, bytes) SELECT 1, * FROM",
+    4,
+    FILLED,
+);
+
+pub(super) fn tile(arguments: &mut SqliteArguments, tile: &Tile) -> Bound {
+    arguments.add(tile.id().level())?;
+    arguments.add(stored(tile.id().index())?)?;
+    arguments.add(&root_of(tile.hashes())[..])?;
+    arguments.add(tile.to_bytes())
 }
 
 pub(super) static CLAIMS: Grouped = Grouped::new(

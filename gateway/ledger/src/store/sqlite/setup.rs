@@ -4,7 +4,7 @@ use std::{borrow::Cow, path::Path, time::Duration};
 
 use banqiao_directory::CityCode;
 use sqlx::{
-    SqlSafeStr as _, SqliteConnection,
+    SqlSafeStr as _, SqlStr, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     query, query_as, query_scalar,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
@@ -66,13 +66,18 @@ pub(super) async fn migrate(
     connection: &mut SqliteConnection,
     city: CityCode,
 ) -> Result<(), Fault> {
-    let migrator = Migrator::with_migrations(vec![Migration::new(
-        1,
-        Cow::Borrowed("ledger"),
-        MigrationType::Simple,
-        include_str!("../../../migrations/sqlite/0001_ledger.sql").into_sql_str(),
-        false,
-    )]);
+    let migrator = Migrator::with_migrations(vec![
+        migration(
+            1,
+            "ledger",
+            include_str!("../../../migrations/sqlite/0001_ledger.sql").into_sql_str(),
+        ),
+        migration(
+            2,
+            "tree",
+            include_str!("../../../migrations/sqlite/0002_tree.sql").into_sql_str(),
+        ),
+    ]);
     migrator
         .run(&mut *connection)
         .await
@@ -121,4 +126,14 @@ pub(super) async fn settle(connection: &mut SqliteConnection) -> Result<(), Faul
     } else {
         Err(Fault::Transient(StoreError::Timeout))
     }
+}
+
+fn migration(version: i64, name: &'static str, sql: SqlStr) -> Migration {
+    Migration::new(
+        version,
+        Cow::Borrowed(name),
+        MigrationType::Simple,
+        sql,
+        false,
+    )
 }

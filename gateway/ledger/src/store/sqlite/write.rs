@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     LEDGER,
     grouped::{Grouped, unbound},
-    rows::{self, CLAIMS, CLOSED, ENTRIES, FACETS, OPENED, PRIVATE, TOKENS, UIDS},
+    rows::{self, CLAIMS, CLOSED, ENTRIES, FACETS, OPENED, PRIVATE, TILES, TOKENS, UIDS},
 };
 use crate::{
     facet::FacetValue,
@@ -104,6 +104,11 @@ pub(super) async fn finish(
         let inserted = insert.execute(&mut *connection).await;
         inserted.map_err(|error| refused(Fault::sqlite(error)))?;
     }
+    // One commit in a few has a full tile.
+    TILES
+        .execute(&mut *connection, &plan.tiles, rows::tile)
+        .await
+        .map_err(refused)?;
     let rows = Rows {
         entries: &plan.entries,
         private: plan
@@ -147,11 +152,12 @@ pub(super) async fn finish(
 }
 
 /// The head was read in this transaction, which nobody else can write beside: the update cannot miss it.
-const HEAD: &str = "UPDATE head SET size = ?, frontier = ? WHERE ledger = 1; COMMIT";
+const HEAD: &str = "UPDATE head SET size = ?, frontier = ?, note = ? WHERE ledger = 1; COMMIT";
 
 fn head(arguments: &mut SqliteArguments, plan: &Plan<'_>) -> Result<(), BoxDynError> {
     arguments.add(stored(plan.frontier.count())?)?;
-    arguments.add(plan.frontier.to_bytes())
+    arguments.add(plan.frontier.to_bytes())?;
+    arguments.add(&*plan.note)
 }
 
 impl Rows<'_, '_> {

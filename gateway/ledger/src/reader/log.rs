@@ -1,0 +1,147 @@
+//! The log as its verifiers read it: checkpoints, tiles, bundles, proofs (C2SP tlog-tiles).
+
+use std::collections::BTreeMap;
+
+use banqiao_tlog::{
+    checkpoint::Checkpoint,
+    hash::Hash,
+    note::Note,
+    proof::{SourceError, consistency_proof, consistency_tiles, inclusion_proof, inclusion_tiles},
+    tile::{BundleId, TileId, encode_bundle},
+};
+
+use super::Reader;
+use crate::store::StoreError;
+
+/// Why a proof cannot be given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// What was asked for lies outside the tree.
+    #[error("the log has no such proof")]
+    Outside(#[source] SourceError),
+    /// The database cannot be read.
+    #[error("the ledger's database cannot be used")]
+    Store(#[from] StoreError),
+}
+
+impl Reader {
+    /// The newest published checkpoint, a C2SP signed note. `None` before the first commit.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.core.reads.checkpoint().await
+    }
+
+    /// A tile's hashes. `None` when the tree is not so large.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn tile(&self, id: TileId) -> Result<Option<Vec<Hash>>, StoreError> {
+        let reads = &self.core.reads;
+        let width = u64::from(id.width());
+        let Some(from) = id.index().checked_mul(256) else {
+            return Ok(None);
+        };
+        let rows = if id.is_full()
+            && let Some(bytes) = reads.tile(id.level(), id.index()).await?
+        {
+            bytes.chunks(32).map(<[u8]>::to_vec).collect()
+        } else {
+            // At the right edge: the leaves of the last entries, or the roots of the tiles below.
+            match id.level().checked_sub(1) {
+                None => reads.leaves(from, from.saturating_add(width)).await?,
+                Some(below) => {
+                    reads
+                        .tile_roots(below, from, from.saturating_add(width))
+                        .await?
+                }
+            }
+        };
+        if rows.len() < usize::from(id.width()) {
+            return Ok(None);
+        }
+        rows.iter()
+            .map(|row| {
+                row.as_slice()
+                    .try_into()
+                    .map_err(|_| StoreError::Corrupt("hash"))
+            })
+            .collect::<Result<Vec<Hash>, _>>()
+            .map(Some)
+    }
+
+    /// An entry bundle, as C2SP tlog-tiles has it. `None` when the log is not so long.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn bundle(&self, id: BundleId) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(from) = id.index().checked_mul(256) else {
+            return Ok(None);
+        };
+        let until = from.saturating_add(u64::from(id.width()));
+        let entries = self.core.reads.range(from, until).await?;
+        if entries.len() < usize::from(id.width()) {
+            return Ok(None);
+        }
+        let bytes: Vec<_> = entries.iter().map(|entry| &entry.bytes).collect();
+        encode_bundle(&bytes)
+            .map(Some)
+            .map_err(|_| StoreError::Corrupt("entry"))
+    }
+
+    /// The inclusion proof of an entry in the tree of some size (RFC 6962 §2.1.1).
+    ///
+    /// # Errors
+    ///
+    /// When the entry or the size lies outside the log, or the database cannot be read.
+    pub async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, ProofError> {
+        let wanted = inclusion_tiles(index, size).map_err(ProofError::Outside)?;
+        let tiles = self.tiles(wanted).await?;
+        let hashes = |id: TileId| tiles.get(&id).map(Vec::as_slice);
+        inclusion_proof(index, size, &hashes).map_err(ProofError::Outside)
+    }
+
+    /// The proof that the tree of one size is the beginning of the tree of another (RFC 6962 §2.1.2).
+    ///
+    /// # Errors
+    ///
+    /// When a size lies outside the log, or the database cannot be read.
+    pub async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, ProofError> {
+        let wanted = consistency_tiles(old, new).map_err(ProofError::Outside)?;
+        let tiles = self.tiles(wanted).await?;
+        let hashes = |id: TileId| tiles.get(&id).map(Vec::as_slice);
+        consistency_proof(old, new, &hashes).map_err(ProofError::Outside)
+    }
+
+    /// The tiles that are there.
+    async fn tiles(&self, wanted: Vec<TileId>) -> Result<BTreeMap<TileId, Vec<Hash>>, StoreError> {
+        let mut tiles = BTreeMap::new();
+        for id in wanted {
+            if let Some(hashes) = self.tile(id).await? {
+                tiles.insert(id, hashes);
+            }
+        }
+        Ok(tiles)
+    }
+
+    /// The newest published checkpoint, read.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read, or holds no checkpoint there.
+    pub async fn head(&self) -> Result<Option<Checkpoint>, StoreError> {
+        let Some(note) = self.checkpoint().await? else {
+            return Ok(None);
+        };
+        Note::parse(note.as_bytes())
+            .ok()
+            .and_then(|note| note.text().parse().ok())
+            .map(Some)
+            .ok_or(StoreError::Corrupt("checkpoint"))
+    }
+}

@@ -1,0 +1,306 @@
+//! The tree over the entries: checkpoints, tiles and proofs, verified with nothing but the log's public key.
+
+use banqiao_ledger::{Append, Appended, Ledger};
+use banqiao_tlog::{
+    checkpoint::Checkpoint,
+    hash::{TreeHead, leaf_hash},
+    note::{Note, Verifier},
+    proof::{verify_consistency, verify_inclusion},
+    tile::{Tile, TileId, decode_bundle, tiles},
+    verify::{TreeVerifier, compare_tile},
+};
+use uuid::Uuid;
+
+use crate::bed::{
+    Bed, ORIGIN, append_all, chain, id, on_both_stores, open, opening, signer, wait_for,
+};
+
+on_both_stores! {
+    checkpoint_of_another_tree_freezes,
+    entries_are_proven_by_the_checkpoint_of_their_commit,
+    entries_from_before_the_tree_get_their_tiles,
+    log_of_another_origin_is_refused,
+    new_key_goes_on_with_the_log,
+    tile_that_was_changed_freezes_a_later_start,
+    whole_log_is_verified_from_its_tiles,
+}
+
+fn keys() -> Vec<Verifier> {
+    vec![signer(ORIGIN, 1).verifier().clone()]
+}
+
+fn head(note: &str) -> TreeHead {
+    let note = Note::parse(note.as_bytes()).unwrap();
+    Checkpoint::open(&note, ORIGIN, &keys()).unwrap().head()
+}
+
+fn verify(appended: &Appended) -> TreeHead {
+    let tree = head(appended.checkpoint());
+    assert_eq!(appended.leaf, leaf_hash(appended.entry()));
+    verify_inclusion(&appended.leaf, appended.index, &appended.inclusion(), &tree).unwrap();
+    tree
+}
+
+/// Appends so many entries at once, and verifies each.
+async fn grow(ledger: &Ledger, entries: usize) -> Vec<Appended> {
+    let appends = (0..entries)
+        .map(|_| Append::new(open(Uuid::now_v7())))
+        .collect();
+    let outcomes = append_all(&ledger.appender(), appends).await;
+    let appended: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+    for appended in &appended {
+        verify(appended);
+    }
+    appended
+}
+
+/// The newest published checkpoint, once it holds all entries.
+async fn published(ledger: &Ledger) -> TreeHead {
+    let reader = ledger.reader();
+    wait_for("the newest checkpoint", || async {
+        let note = reader.checkpoint().await.unwrap()?;
+        Some(head(&note)).filter(|head| head.size == ledger.size())
+    })
+    .await
+}
+
+/// Computes the tree anew from the entries, and compares every tile and the published root.
+async fn verify_all(ledger: &Ledger) -> u64 {
+    let published = published(ledger).await;
+    let reader = ledger.reader();
+    let mut verifier = TreeVerifier::new();
+    for bundle in banqiao_tlog::tile::bundles(published.size) {
+        let bytes = reader.bundle(bundle).await.unwrap().unwrap();
+        for entry in decode_bundle(bundle, &bytes).unwrap() {
+            for tile in verifier.push(leaf_hash(entry)) {
+                same(ledger, &tile).await;
+            }
+        }
+    }
+    for tile in verifier.partial_tiles() {
+        same(ledger, &tile).await;
+    }
+    verifier.compare_head(&published).unwrap();
+    published.size
+}
+
+async fn same(ledger: &Ledger, computed: &Tile) {
+    let stored = ledger.reader().tile(computed.id()).await.unwrap().unwrap();
+    compare_tile(computed, Some(stored.as_flattened())).unwrap();
+}
+
+async fn entries_are_proven_by_the_checkpoint_of_their_commit(bed: Bed) {
+    let ledger = bed.open("a").await;
+    let mut trees = Vec::new();
+    for entries in [1, 2, 5, 64, 300, 1] {
+        let appended = grow(&ledger, entries).await;
+        trees.extend(appended.iter().map(|one| head(one.checkpoint())));
+        // The entries of one commit share its checkpoint.
+        let (first, last) = (&appended[0], &appended[entries - 1]);
+        if first.checkpoint() == last.checkpoint() {
+            assert!(head(first.checkpoint()).size > last.index);
+        }
+    }
+    let newest = published(&ledger).await;
+    assert_eq!(newest.size, 373);
+    let reader = ledger.reader();
+    for tree in trees {
+        let proof = reader.consistency(tree.size, newest.size).await.unwrap();
+        verify_consistency(&tree, &newest, &proof).unwrap();
+    }
+    for index in [0, 7, 255, 256, 372] {
+        let proof = reader.inclusion(index, newest.size).await.unwrap();
+        let stored = reader
+            .bundle(banqiao_tlog::tile::BundleId::widest(index / 256, newest.size).unwrap())
+            .await
+            .unwrap()
+            .unwrap();
+        let bundle = banqiao_tlog::tile::BundleId::widest(index / 256, newest.size).unwrap();
+        let entry = decode_bundle(bundle, &stored).unwrap()[usize::try_from(index % 256).unwrap()];
+        verify_inclusion(&leaf_hash(entry), index, &proof, &newest).unwrap();
+    }
+    assert!(reader.inclusion(373, 373).await.is_err());
+    assert!(reader.consistency(373, 374).await.is_err());
+    ledger.close().await;
+}
+
+async fn whole_log_is_verified_from_its_tiles(bed: Bed) {
+    let mut size = 0;
+    for round in 0..3 {
+        let ledger = bed.open("a").await;
+        for entries in [200, 57, 1, 500] {
+            size += u64::try_from(grow(&ledger, entries).await.len()).unwrap();
+        }
+        assert_eq!(verify_all(&ledger).await, size, "{round}");
+        for beyond in [
+            TileId::new(0, size / 256 + 1, 1).unwrap(),
+            TileId::new(0, size / 256, 256).unwrap(),
+            TileId::new(2, 0, 1).unwrap(),
+            TileId::new(0, (1 << 54) - 1, 256).unwrap(),
+        ] {
+            assert_eq!(
+                ledger.reader().tile(beyond).await.unwrap(),
+                None,
+                "{beyond}"
+            );
+        }
+        ledger.close().await;
+    }
+    let full = bed.count("SELECT count(*) FROM tile WHERE level = 0").await;
+    assert_eq!(u64::try_from(full).unwrap(), size / 256);
+    assert!(tiles(size).count() > usize::try_from(full).unwrap());
+}
+
+async fn entries_from_before_the_tree_get_their_tiles(bed: Bed) {
+    let ledger = bed.open("a").await;
+    grow(&ledger, 700).await;
+    ledger.close().await;
+    // As a ledger was before there were tiles and checkpoints.
+    unlock(&bed).await;
+    for sql in [
+        "DELETE FROM tile",
+        "DELETE FROM checkpoint",
+        "UPDATE head SET note = NULL, origin = NULL",
+    ] {
+        bed.execute(sql).await.unwrap();
+    }
+    let ledger = bed.open("a").await;
+    grow(&ledger, 1).await;
+    assert_eq!(verify_all(&ledger).await, 701);
+    ledger.close().await;
+}
+
+async fn log_of_another_origin_is_refused(bed: Bed) {
+    let ledger = bed.open("a").await;
+    grow(&ledger, 1).await;
+    ledger.close().await;
+    let mut settings = bed.settings("a");
+    settings.signer = signer("qingdao.jiaodong/ledger/2", 1);
+    let error = chain(&bed.try_open(settings).await.unwrap_err());
+    assert!(
+        error.contains("holds the log qingdao.jiaodong/ledger/1, not qingdao.jiaodong/ledger/2"),
+        "{error}"
+    );
+}
+
+async fn new_key_goes_on_with_the_log(bed: Bed) {
+    let ledger = bed.open("a").await;
+    let old = grow(&ledger, 3).await;
+    ledger.close().await;
+    let mut settings = bed.settings("a");
+    settings.signer = signer(ORIGIN, 2);
+    let ledger = bed.open_with(settings).await;
+    let appended = append_all(&ledger.appender(), vec![opening(id(9))]).await;
+    let appended = appended.into_iter().next().unwrap().unwrap();
+    let note = Note::parse(appended.checkpoint().as_bytes()).unwrap();
+    assert!(Checkpoint::open(&note, ORIGIN, &keys()).is_err());
+    let both = [keys(), vec![signer(ORIGIN, 2).verifier().clone()]].concat();
+    let new = Checkpoint::open(&note, ORIGIN, &both).unwrap().head();
+    let before = head(old[2].checkpoint());
+    let proof = ledger
+        .reader()
+        .consistency(before.size, new.size)
+        .await
+        .unwrap();
+    verify_consistency(&before, &new, &proof).unwrap();
+    ledger.close().await;
+}
+
+/// Lets a test change what nobody may.
+async fn unlock(bed: &Bed) {
+    let triggers: &[&'static str] = if bed.is_postgres() {
+        &[
+            "DROP TRIGGER tile_is_final ON tile",
+            "DROP TRIGGER checkpoint_is_final ON checkpoint",
+        ]
+    } else {
+        &[
+            "DROP TRIGGER tile_is_final_1",
+            "DROP TRIGGER tile_is_final_2",
+            "DROP TRIGGER checkpoint_is_final_1",
+            "DROP TRIGGER checkpoint_is_final_2",
+        ]
+    };
+    for sql in [
+        "UPDATE tile SET root = bytes",
+        "DELETE FROM tile",
+        "UPDATE checkpoint SET note = ''",
+        "DELETE FROM checkpoint",
+    ] {
+        let refused = bed.execute(sql).await.unwrap_err().to_string();
+        assert!(refused.contains("never changed or removed"), "{refused}");
+    }
+    for sql in triggers {
+        bed.execute(sql).await.unwrap();
+    }
+}
+
+async fn tile_that_was_changed_freezes_a_later_start(bed: Bed) {
+    let ledger = bed.open("a").await;
+    grow(&ledger, 300).await;
+    ledger.close().await;
+    unlock(&bed).await;
+    let sql = if bed.is_postgres() {
+        "UPDATE tile SET root = sha256(root)"
+    } else {
+        "UPDATE tile SET root = randomblob(32)"
+    };
+    assert_eq!(bed.execute(sql).await.unwrap(), 1);
+    let error = chain(&bed.try_open(bed.settings("a")).await.unwrap_err());
+    assert!(error.contains("tiles"), "{error}");
+}
+
+async fn checkpoint_of_another_tree_freezes(bed: Bed) {
+    for entries in [3, 2] {
+        let ledger = bed.open("a").await;
+        grow(&ledger, entries).await;
+        ledger.close().await;
+    }
+    assert!(bed.count("SELECT count(*) FROM checkpoint").await >= 2);
+    // A head whose checkpoint is an older one was put together by somebody.
+    bed.execute("UPDATE head SET note = (SELECT note FROM checkpoint ORDER BY size LIMIT 1)")
+        .await
+        .unwrap();
+    let error = chain(&bed.try_open(bed.settings("a")).await.unwrap_err());
+    assert!(error.contains("LEDGER_ROLLBACK"), "{error}");
+}
+
+#[tokio::test]
+async fn two_replicas_grow_one_tree() {
+    let bed = Bed::postgres();
+    let ledgers = [bed.open("a").await, bed.open("b").await];
+    let mut growing = tokio::task::JoinSet::new();
+    for ledger in &ledgers {
+        let ledger = ledger.clone();
+        growing.spawn(async move {
+            let mut trees = Vec::new();
+            for entries in [1, 30, 2, 90, 300, 7, 150] {
+                trees.extend(grow(&ledger, entries).await.iter().map(verify));
+            }
+            trees
+        });
+    }
+    let mut trees: Vec<TreeHead> = growing.join_all().await.concat();
+    trees.sort_by_key(|tree| tree.size);
+    trees.dedup();
+    // Every checkpoint that either of them signed is of one and the same tree.
+    let reader = ledgers[0].reader();
+    wait_for("both replicas' entries", || async {
+        let note = reader.checkpoint().await.unwrap()?;
+        (head(&note).size == 1_160).then_some(())
+    })
+    .await;
+    for pair in trees.windows(2) {
+        let [old, new] = pair else { continue };
+        assert_ne!(old.size, new.size, "two roots of one size");
+        let proof = reader.consistency(old.size, new.size).await.unwrap();
+        verify_consistency(old, new, &proof).unwrap();
+    }
+    for ledger in ledgers {
+        ledger.close().await;
+    }
+    // A replica that was not there while the tree grew finds the same.
+    let third = bed.open("c").await;
+    assert_eq!(verify_all(&third).await, 1_160);
+    third.close().await;
+}
