@@ -42,3 +42,5 @@ mod smuggling;
 mod telemetry;
 #[path = "all/transparency.rs"]
 mod transparency;
+#[path = "all/witnesses.rs"]
+mod witnesses;

@@ -20,7 +20,7 @@ use tokio::{net::TcpStream, process::Command, time::timeout};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .parent()
         .unwrap()
@@ -44,7 +44,7 @@ fn tool(variable: &str, in_cache: &str) -> PathBuf {
     path
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     tool("BANQIAO_PYTHON", "venv/bin/python")
 }
 

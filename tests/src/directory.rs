@@ -94,6 +94,15 @@ impl NoteKey {
         format!("{}+{id}+{}", self.name, STANDARD.encode(typed))
     }
 
+    /// A note of this text with this key's signature (0x01).
+    pub fn note(&self, text: &str) -> String {
+        let verifier = self.verifier();
+        let id = verifier.split('+').nth(1).unwrap_or_default();
+        let mut signature = hex::decode(id).unwrap_or_default();
+        signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
+        format!("{text}\n— {} {}\n", self.name, STANDARD.encode(signature))
+    }
+
     /// Writes the private half as PKCS#8 PEM of mode 0600.
     ///
     /// # Errors

@@ -385,6 +385,34 @@ impl Caller {
         Ok(Call { request, response })
     }
 
+    /// Makes a plain HTTP/2 request: status, headers and body of the answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the connection is gone.
+    pub async fn http(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<(u16, HeaderMap, Vec<u8>)> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", self.authority))
+            .body(())?;
+        let mut ready = self.requests.clone().ready().await?;
+        let (response, mut sending) = ready.send_request(request, false)?;
+        send(&mut sending, body.into(), true).await?;
+        let (head, mut stream) = response.await?.into_parts();
+        let mut whole = Vec::new();
+        while let Some(chunk) = stream.data().await {
+            let chunk = chunk?;
+            stream.flow_control().release_capacity(chunk.len())?;
+            whole.extend_from_slice(&chunk);
+        }
+        Ok((head.status.as_u16(), head.headers, whole))
+    }
+
     /// Makes a call with one request message.
     ///
     /// # Errors

@@ -102,6 +102,14 @@ fn write_text(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
             yes(status.ledger_writable, "NO")
         ),
     ]);
+    facts.row([
+        "witnessed",
+        &format!(
+            "{} entries, {}",
+            status.witnessed_size,
+            local(status.witnessed_at.as_ref())
+        ),
+    ]);
     facts.row(["grants in force", &status.grants.to_string()]);
     facts.row(["calls in flight", &status.calls_in_flight.to_string()]);
     facts.row(["draining", yes(status.draining, "no")]);
@@ -118,6 +126,18 @@ fn write_text(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
         ]);
     }
     crls.write(out)?;
+    writeln!(out)?;
+    let mut witnesses = Table::new(&["WITNESS", "COSIGNED", "AT", "PROBLEM"]);
+    for witness in &status.witnesses {
+        let size = witness.cosigned_size.to_string();
+        witnesses.row([
+            witness.city.as_str(),
+            &size,
+            &local(witness.cosigned_at.as_ref()),
+            &clean(&witness.problem),
+        ]);
+    }
+    witnesses.write(out)?;
     writeln!(out)?;
     let mut ends = Table::new(&["PEER OR SERVICE", "ADDRESS", "STATE"]);
     for peer in &status.peers {
@@ -162,6 +182,11 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
             |end| json!({ "service": end.service, "address": end.address, "healthy": end.healthy }),
         )
         .collect();
+    let witnesses: Vec<_> = status
+        .witnesses
+        .iter()
+        .map(|witness| json!({ "city": witness.city, "cosigned_size": witness.cosigned_size, "cosigned_at": utc(&witness.cosigned_at), "problem": witness.problem }))
+        .collect();
     let object = json!({
         "city": status.city,
         "replica": status.replica,
@@ -176,6 +201,9 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
         "endpoints": endpoints,
         "ledger_size": status.ledger_size,
         "ledger_writable": status.ledger_writable,
+        "witnessed_size": status.witnessed_size,
+        "witnessed_at": utc(&status.witnessed_at),
+        "witnesses": witnesses,
         "calls_in_flight": status.calls_in_flight,
         "grants": status.grants,
         "draining": status.draining,

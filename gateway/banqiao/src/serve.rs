@@ -166,6 +166,15 @@ pub(crate) async fn build(
                 .unwrap_or(u64::MAX),
         };
     }
+    let witness = config
+        .ledger
+        .witness_key
+        .as_ref()
+        .map(|key| {
+            let name = NoteKeyUse::witness(&trust_domain).to_string();
+            notekey::witness_signer(key, &name)
+        })
+        .transpose()?;
     let observer = Arc::new(Watches(metrics.clone()));
     let ledger = Ledger::open(ledger, clock.clone(), observer)
         .await
@@ -187,6 +196,7 @@ pub(crate) async fn build(
         limits: config.limits.clone(),
         identity,
         ledger,
+        witness,
         services,
         directory_file: config.directory.file.clone(),
         directory_pin: config.directory.pin,

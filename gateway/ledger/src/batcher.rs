@@ -233,6 +233,12 @@ impl Batcher {
         }
         for command in taken.commands {
             match command {
+                Command::KeepCosignature(kept, answer) => {
+                    let _ = answer.send(self.keep_cosignature(&kept).await);
+                }
+                Command::StepWitness(step, answer) => {
+                    let _ = answer.send(self.step_witness(&step).await);
+                }
                 Command::Close(answer) => {
                     self.summarise();
                     self.closing = Some(answer);
@@ -286,6 +292,12 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
+                Command::KeepCosignature(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
+                Command::StepWitness(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::Reopen(answer) => {
                     let reopened = self.begin_boot().await;
                     let _ = answer.send(reopened);
@@ -304,6 +316,12 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
+                Command::KeepCosignature(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
+                Command::StepWitness(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::Reopen(answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }

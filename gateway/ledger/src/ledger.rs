@@ -23,6 +23,7 @@ use crate::{
     reader::Reader,
     store::{Reads, StoreError, StoreUrl},
     tally::Tally,
+    witness::{KeptCosignature, WitnessStep},
 };
 
 /// Appends that may wait at once. At 20,000 entries a second this is a fifth of a second.
@@ -321,6 +322,34 @@ impl Ledger {
     pub async fn reopen(&self) -> Result<Uuid, LedgerError> {
         let (answer, receiver) = oneshot::channel();
         self.0.core.queue.command(Command::Reopen(answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Moves our witness's memory of another log on, durably. `false`: it is not any more what the step begins with.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written: then nothing may be cosigned.
+    pub async fn step_witness(&self, step: WitnessStep) -> Result<bool, LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0
+            .core
+            .queue
+            .command(Command::StepWitness(step, answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Keeps a witness's signature under one of our checkpoints. The caller has verified it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub async fn keep_cosignature(&self, kept: KeptCosignature) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0
+            .core
+            .queue
+            .command(Command::KeepCosignature(kept, answer));
         receiver.await.unwrap_or(Err(LedgerError::Closed))
     }
 

@@ -27,6 +27,7 @@ mod reader;
 mod store;
 mod tally;
 mod tree;
+mod witness;
 
 pub mod digest;
 
@@ -42,3 +43,4 @@ pub use private::PrivateError;
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
 pub use store::StoreError;
+pub use witness::{KeptCosignature, WitnessStep};

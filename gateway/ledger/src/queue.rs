@@ -17,6 +17,7 @@ use crate::{
     append::{AppendError, Appended},
     ledger::LedgerError,
     prepare::Prepared,
+    witness::{KeptCosignature, WitnessStep},
 };
 
 /// How an append ended.
@@ -138,6 +139,10 @@ pub(crate) fn release(answers: impl IntoIterator<Item = (Option<Waiter>, Outcome
 pub(crate) enum Command {
     /// Write what is queued, release the lease and end.
     Close(oneshot::Sender<()>),
+    /// Keep a witness's signature under one of our checkpoints.
+    KeepCosignature(KeptCosignature, oneshot::Sender<Result<(), LedgerError>>),
+    /// Move the witness's memory of another log on.
+    StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.
     Reopen(oneshot::Sender<Result<Uuid, LedgerError>>),
 }

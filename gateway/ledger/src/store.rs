@@ -5,7 +5,7 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use banqiao_directory::CityCode;
-use banqiao_tlog::tile::Tile;
+use banqiao_tlog::{hash::TreeHead, tile::Tile};
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ use crate::{
     prepare::CallId,
     private::Token,
     reader::{Order, Stored},
+    witness::{KeptCosignature, WitnessStep},
 };
 
 mod error;
@@ -208,6 +209,16 @@ impl Writer {
         each!(self, store => store.publish(now_us).await)
     }
 
+    /// Moves the witness's memory of a log on. `false`: it is not what the step begins with.
+    pub(crate) async fn step_witness(&mut self, step: &WitnessStep) -> Result<bool, Fault> {
+        each!(self, store => store.step_witness(step).await)
+    }
+
+    /// Keeps a witness's signature under one of our checkpoints.
+    pub(crate) async fn keep_cosignature(&mut self, kept: &KeptCosignature) -> Result<(), Fault> {
+        each!(self, store => store.keep_cosignature(kept).await)
+    }
+
     /// Within a transaction: names the log.
     pub(crate) async fn put_origin(&mut self, origin: &str) -> Result<(), Fault> {
         each!(self, store => store.put_origin(origin).await)
@@ -351,6 +362,26 @@ impl Reads {
         until: u64,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
         each!(self, store => store.tile_roots(level, from, until).await)
+    }
+
+    /// The newest checkpoint of another log that our witness has cosigned: size and root.
+    pub(crate) async fn witnessed(&self, origin: &str) -> Result<Option<TreeHead>, StoreError> {
+        let row = each!(self, store => store.witnessed(origin).await)?;
+        row.map(|(size, root)| {
+            Ok(TreeHead {
+                size: number(size)?,
+                root: root
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| StoreError::Corrupt("hash"))?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The signature lines that witnesses gave under the checkpoint of some size.
+    pub(crate) async fn cosignatures(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        each!(self, store => store.cosignatures(size).await)
     }
 
     /// The newest published checkpoint.

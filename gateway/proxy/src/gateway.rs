@@ -12,6 +12,7 @@ use banqiao_identity::{BundleError, Identity};
 use banqiao_ledger::{Ledger, StoreError};
 use banqiao_policy::{GrantSet, RateLimiter};
 use banqiao_telemetry::{Metrics, Tracer};
+use banqiao_tlog::cosignature::WitnessSigner;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,6 +31,7 @@ use crate::{
     rights::{Rights, Route, Snapshot},
     settings::Limits,
     state,
+    transparency::Transparency,
     worker::{self, Running, Shared},
 };
 
@@ -61,6 +63,8 @@ pub struct Parts {
     pub identity: Identity,
     /// This city's ledger.
     pub ledger: Ledger,
+    /// The key of this city's witness; without it the gateway cosigns nothing.
+    pub witness: Option<Arc<WitnessSigner>>,
     /// Services of this city.
     pub services: Vec<ConfiguredService>,
     /// File of the directory, watched for newer versions.
@@ -182,6 +186,7 @@ impl Gateway {
             identity: parts.identity,
             ledger: parts.ledger,
             local: LocalServices::new(),
+            transparency: Transparency::new(parts.witness),
             metrics: parts.metrics,
             names: parts.names,
             peers: Peers::default(),

@@ -36,6 +36,7 @@ mod rights;
 pub mod settings;
 mod stack;
 mod state;
+mod transparency;
 mod upstream;
 pub mod wire;
 mod worker;
@@ -47,6 +48,7 @@ pub use gateway::{
 };
 pub use rights::{Route, Snapshot};
 pub use settings::Limits;
+pub use transparency::{Alarm, Standing, WitnessState, Witnessed};
 
 use std::path::PathBuf;
 

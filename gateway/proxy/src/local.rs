@@ -29,7 +29,7 @@ use tower::Service;
 
 use crate::{
     accept::Listener, call::Call, connection::Conn, forward::Responder, identity, record, rescue,
-    rights::Snapshot, worker::Shared,
+    rights::Snapshot, transparency::served, worker::Shared,
 };
 
 const CLIENT: [&str; 3] = [
@@ -37,7 +37,11 @@ const CLIENT: [&str; 3] = [
     "/grpc.reflection.v1.ServerReflection/",
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
-const INTER_CITY: [&str; 1] = ["/banqiao.directory.v1.DirectoryService/"];
+const INTER_CITY: [&str; 3] = [
+    "/banqiao.directory.v1.DirectoryService/",
+    served::LOG,
+    served::WITNESS,
+];
 
 /// The services of both listeners.
 #[derive(Clone, Debug)]
@@ -86,11 +90,22 @@ pub(crate) async fn serve(
         Listener::Client => conn.worker.shared.local.client.clone(),
         Listener::InterCity => conn.worker.shared.local.inter_city.clone(),
     };
-    let mut request = Request::from_parts(parts, Body::new(Incoming(body)));
-    request.extensions_mut().insert(Caller(Arc::clone(&conn)));
     let responder = Responder::new(respond);
+    let answered = async {
+        let path = parts.uri.path();
+        if conn.listener == Listener::InterCity
+            && (path.starts_with(served::LOG) || path.starts_with(served::WITNESS))
+        {
+            let shared = &conn.worker.shared;
+            served::serve(shared, &conn.peer.id, &parts, body, &responder).await;
+            return;
+        }
+        let mut request = Request::from_parts(parts, Body::new(Incoming(body)));
+        request.extensions_mut().insert(Caller(Arc::clone(&conn)));
+        answer(&mut routes, request, &responder).await;
+    };
     tokio::select! {
-        () = answer(&mut routes, request, &responder) => {}
+        () = answered => {}
         reason = registered.ended() => {
             rescue::end(&call, &responder, &crate::refusal::Refusal::new(reason, "the stream was ended"));
         }

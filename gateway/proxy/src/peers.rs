@@ -20,6 +20,7 @@ use crate::{
     worker::Shared,
 };
 use client::PeerClient;
+pub(crate) use client::channel;
 
 /// A method that was not in the catalogue a moment ago is not asked for again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);

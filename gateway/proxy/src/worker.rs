@@ -27,6 +27,7 @@ use crate::{
     pressure::Pressure,
     rights::Rights,
     settings::Limits,
+    transparency::Transparency,
     upstream::Pool,
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) clock: banqiao_directory::Clock,
     pub(crate) peers: Peers,
     pub(crate) local: LocalServices,
+    pub(crate) transparency: Transparency,
     /// Bytes that are held for disclosure at this moment.
     pub(crate) disclosure: Arc<tokio::sync::Semaphore>,
     /// No new calls.

@@ -55,10 +55,12 @@ struct Inner {
     committed_bytes: BoundCounter<u64>,
     gauges: Arc<Gauges>,
     ledger_failures: Event,
+    ledger_alarms: Event,
     limit_hits: Event,
     reloads: Event,
     stripped: BoundCounter<u64>,
     tls_refused: Event,
+    witness: Event,
 }
 
 impl Metrics {
@@ -108,6 +110,12 @@ impl Metrics {
                 "Ledger commits that failed, by kind.",
                 "kind",
             ),
+            ledger_alarms: Event::new(
+                &meter,
+                "banqiao.ledger.alarms",
+                "Contradictions between the ledger and what witnesses hold of it, by kind: fork, rollback.",
+                "kind",
+            ),
             limit_hits: Event::new(
                 &meter,
                 "banqiao.limit.hits",
@@ -126,6 +134,12 @@ impl Metrics {
                 "banqiao.tls.refused",
                 "TLS handshakes that were refused, by reason.",
                 "reason",
+            ),
+            witness: Event::new(
+                &meter,
+                "banqiao.witness",
+                "Checkpoints that were cosigned or not, here for others or there for us, by outcome.",
+                "outcome",
             ),
         }))
     }
@@ -176,6 +190,40 @@ impl Metrics {
             .gauges
             .ledger_size
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Size of the newest checkpoint with a quorum of cosignatures, and how long a newer one has waited for its own.
+    pub fn ledger_witnessed(&self, size: u64, waiting_s: i64) {
+        let gauges = &self.0.gauges;
+        gauges
+            .ledger_witnessed
+            .set(i64::try_from(size).unwrap_or(i64::MAX));
+        gauges.ledger_witness_wait_s.set(waiting_s);
+    }
+
+    /// The ledger contradicts what others hold of it: `fork`, `rollback`.
+    pub fn ledger_alarm(&self, kind: &'static str) {
+        self.0.ledger_alarms.count(kind, &[]);
+    }
+
+    /// A witness of another city did not cosign a checkpoint that it was shown.
+    pub fn cosignature_missing(&self) {
+        self.0.witness.count("missing", &[]);
+    }
+
+    /// This city's witness cosigned another city's checkpoint.
+    pub fn witness_cosigned(&self) {
+        self.0.witness.count("cosigned", &[]);
+    }
+
+    /// This city's witness refused a checkpoint with an HTTP status.
+    pub fn witness_refused(&self, status: u16) {
+        let outcome = match status {
+            409 => "conflict",
+            422 => "inconsistent",
+            _ => "refused",
+        };
+        self.0.witness.count(outcome, &[]);
     }
 
     /// Whether the ledger takes entries.

@@ -9,12 +9,13 @@ use banqiao_proto::directory::v1::{
     ListServicesRequest, ListServicesResponse, PeerStatus, PublishDirectoryRequest,
     PublishDirectoryResponse, RegisterDescriptorSetRequest, RegisterDescriptorSetResponse,
     RegisteredService, ReloadRequest, ReloadResponse, ShowDirectoryRequest, ShowDirectoryResponse,
-    admin_service_server::AdminService,
+    WitnessStatus, admin_service_server::AdminService,
 };
 use banqiao_proto::exchange::v1::SharingAttribute;
-use banqiao_proxy::Snapshot;
+use banqiao_proxy::{Alarm, Snapshot, Standing};
 use banqiao_telemetry::Chain;
 use prost::Message as _;
+use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Core, grants::timestamp, invalid, refusal};
@@ -33,6 +34,7 @@ impl AdminService for Admin {
         let core = &self.0;
         let snapshot = core.control.snapshot();
         let status = core.control.status();
+        let standing = core.control.standing();
         let directory = &snapshot.directory;
         Ok(Response::new(GetStatusResponse {
             city: core.city.as_str().to_owned(),
@@ -67,7 +69,14 @@ impl AdminService for Admin {
             grants: u32::try_from(snapshot.grants.in_force(core.clock.now_us()))
                 .unwrap_or(u32::MAX),
             draining: status.draining,
-            warnings: self.warnings(&snapshot, &status),
+            warnings: self.warnings(&snapshot, &status, &standing),
+            witnessed_size: standing
+                .witnessed
+                .map_or(0, |witnessed| witnessed.head.size),
+            witnessed_at: standing
+                .witnessed
+                .map(|witnessed| timestamp(witnessed.at_s.saturating_mul(1_000_000))),
+            witnesses: witnesses(&standing),
         }))
     }
 
@@ -348,7 +357,12 @@ impl Admin {
         }
     }
 
-    fn warnings(&self, snapshot: &Snapshot, status: &banqiao_proxy::Status) -> Vec<String> {
+    fn warnings(
+        &self,
+        snapshot: &Snapshot,
+        status: &banqiao_proxy::Status,
+        standing: &Standing,
+    ) -> Vec<String> {
         let core = &self.0;
         let mut warnings = Vec::new();
         match snapshot.directory.status(core.clock.now_us()) {
@@ -372,11 +386,56 @@ impl Admin {
         if status.ledger != LedgerState::Ready {
             warnings.push(format!("the ledger cannot be written: {:?}", status.ledger));
         }
+        match standing.alarm {
+            Some(Alarm::Fork(city)) => warnings.push(format!(
+                "ALARM: the witness of {city} holds another history of this ledger"
+            )),
+            Some(Alarm::Rollback(city)) => warnings.push(format!(
+                "ALARM: the witness of {city} holds a larger checkpoint than this ledger has entries"
+            )),
+            None => {}
+        }
+        if standing.degraded {
+            warnings.push(
+                "the newest checkpoint has waited for its witnesses for more than a minute"
+                    .to_owned(),
+            );
+        }
+        let verifier = core.control.ledger().verifier().to_string();
+        let listed = snapshot
+            .directory
+            .city(core.city)
+            .and_then(|city| city.ledger.as_ref());
+        match listed {
+            None => warnings
+                .push("the directory lists no key of this ledger: nobody can verify it".to_owned()),
+            Some(ledger) if !ledger.keys.iter().any(|key| key.as_str() == verifier) => warnings
+                .push(
+                    "the directory lists other keys of this ledger than the one that signs it"
+                        .to_owned(),
+                ),
+            Some(_) => {}
+        }
         if let Err(obstacle) = core.control.ready() {
             warnings.push(format!("not ready: {obstacle}"));
         }
         warnings
     }
+}
+
+fn witnesses(standing: &Standing) -> Vec<WitnessStatus> {
+    let witnesses = standing.witnesses.iter();
+    witnesses
+        .map(|(city, witness)| WitnessStatus {
+            city: city.as_str().to_owned(),
+            cosigned_size: witness.cosigned.map_or(0, |head| head.size),
+            cosigned_at: witness.cosigned.map(|_| Timestamp {
+                seconds: i64::try_from(witness.cosigned_at_s).unwrap_or(i64::MAX),
+                nanos: 0,
+            }),
+            problem: witness.problem.clone().unwrap_or_default(),
+        })
+        .collect()
 }
 
 /// Whether a method is shared conditionally or not at all, and does not say on which terms.

@@ -11,6 +11,7 @@ use crate::{
     ledger::{LedgerError, LedgerState},
     plan::Head,
     store::{CommitFault, Fault, StoreError, Writer},
+    witness::{KeptCosignature, WitnessStep},
 };
 
 /// Largest subtree at the right edge that is computed anew at a start.
@@ -157,6 +158,25 @@ impl Batcher {
             // The next commit or tick meets the same fault, and deals with it.
             Err(fault) => report(&fault, "a checkpoint was not published"),
         }
+    }
+
+    pub(super) async fn step_witness(&mut self, step: &WitnessStep) -> Result<bool, LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let stepped = writer.step_witness(step).await;
+        stepped.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    pub(super) async fn keep_cosignature(
+        &mut self,
+        kept: &KeptCosignature,
+    ) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let kept = writer.keep_cosignature(kept).await;
+        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
     async fn take_lease(&self, writer: &mut Writer) -> Result<(), Fault> {

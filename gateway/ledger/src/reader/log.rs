@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use banqiao_tlog::{
     checkpoint::Checkpoint,
-    hash::Hash,
+    hash::{Hash, TreeHead},
     note::Note,
     proof::{SourceError, consistency_proof, consistency_tiles, inclusion_proof, inclusion_tiles},
     tile::{BundleId, TileId, encode_bundle},
@@ -33,6 +33,33 @@ impl Reader {
     /// When the database cannot be read.
     pub async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
         self.core.reads.checkpoint().await
+    }
+
+    /// The newest checkpoint of another log that our witness has cosigned.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn witnessed(&self, origin: &str) -> Result<Option<TreeHead>, StoreError> {
+        self.core.reads.witnessed(origin).await
+    }
+
+    /// The signature lines that other cities' witnesses gave under our checkpoint of some size.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn cosignatures(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        self.core.reads.cosignatures(size).await
+    }
+
+    /// Entries in the database, by whichever replica.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn size(&self) -> Result<u64, StoreError> {
+        self.core.reads.size().await
     }
 
     /// A tile's hashes. `None` when the tree is not so large.

@@ -17,6 +17,7 @@ use crate::{
     digest::Frontier,
     keyring::Month,
     plan::{Found, Head, Plan, Wanted},
+    witness::{KeptCosignature, WitnessStep},
 };
 
 mod file;
@@ -224,6 +225,56 @@ impl Writer {
         .execute(&mut self.connection)
         .await
         .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    /// Moves the witness's memory of a log on. `false`: it is not what the step begins with.
+    pub(crate) async fn step_witness(&mut self, step: &WitnessStep) -> Result<bool, Fault> {
+        let next = stored(step.next.size).map_err(Fault::Storage)?;
+        let statement_of = match step.previous {
+            None => query(
+                "INSERT INTO witness_state (ledger, origin, size, root, note) \
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+            )
+            .bind(LEDGER)
+            .bind(&step.origin)
+            .bind(next)
+            .bind(&step.next.root[..])
+            .bind(&step.note),
+            Some(previous) => query(
+                "UPDATE witness_state SET size = ?3, root = ?4, note = ?5 \
+                 WHERE ledger = ?1 AND origin = ?2 AND size = ?6 AND root = ?7",
+            )
+            .bind(LEDGER)
+            .bind(&step.origin)
+            .bind(next)
+            .bind(&step.next.root[..])
+            .bind(&step.note)
+            .bind(stored(previous.size).map_err(Fault::Storage)?)
+            .bind(previous.root.to_vec()),
+        };
+        let done = statement_of
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Keeps a witness's signature under one of our checkpoints.
+    pub(crate) async fn keep_cosignature(&mut self, kept: &KeptCosignature) -> Result<(), Fault> {
+        let insert = query(
+            "INSERT INTO cosignature (ledger, size, witness, time_s, line) \
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+        )
+        .bind(LEDGER)
+        .bind(stored(kept.size).map_err(Fault::Storage)?)
+        .bind(&kept.witness)
+        .bind(stored(kept.time_s).map_err(Fault::Storage)?)
+        .bind(&kept.line);
+        insert
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
         Ok(())
     }
 

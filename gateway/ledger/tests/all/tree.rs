@@ -1,6 +1,6 @@
 //! The tree over the entries: checkpoints, tiles and proofs, verified with nothing but the log's public key.
 
-use banqiao_ledger::{Append, Appended, Ledger};
+use banqiao_ledger::{Append, Appended, KeptCosignature, Ledger, WitnessStep};
 use banqiao_tlog::{
     checkpoint::Checkpoint,
     hash::{TreeHead, leaf_hash},
@@ -22,6 +22,7 @@ on_both_stores! {
     log_of_another_origin_is_refused,
     new_key_goes_on_with_the_log,
     tile_that_was_changed_freezes_a_later_start,
+    what_was_witnessed_only_moves_forward,
     whole_log_is_verified_from_its_tiles,
 }
 
@@ -263,6 +264,66 @@ async fn checkpoint_of_another_tree_freezes(bed: Bed) {
         .unwrap();
     let error = chain(&bed.try_open(bed.settings("a")).await.unwrap_err());
     assert!(error.contains("LEDGER_ROLLBACK"), "{error}");
+}
+
+async fn what_was_witnessed_only_moves_forward(bed: Bed) {
+    const OTHER: &str = "yantai.jiaodong/ledger/1";
+    let at = |size: u64| TreeHead {
+        size,
+        root: leaf_hash(&size.to_be_bytes()),
+    };
+    let step = |previous: Option<u64>, next: u64| WitnessStep {
+        origin: OTHER.to_owned(),
+        previous: previous.map(at),
+        next: at(next),
+        note: format!("{OTHER}\n{next}\n"),
+    };
+    let ledger = bed.open("a").await;
+    assert_eq!(ledger.reader().witnessed(OTHER).await.unwrap(), None);
+    for (previous, next, stepped) in [
+        (Some(1), 2, false),
+        (None, 3, true),
+        (None, 4, false),
+        (Some(2), 4, false),
+        (Some(3), 5, true),
+        (Some(3), 6, false),
+        (Some(5), 5, true),
+    ] {
+        let done = ledger.step_witness(step(previous, next)).await.unwrap();
+        assert_eq!(done, stepped, "{previous:?} → {next}");
+    }
+    let mut forked = step(Some(5), 6);
+    forked.previous = Some(TreeHead {
+        root: leaf_hash(b"another"),
+        ..at(5)
+    });
+    assert!(!ledger.step_witness(forked).await.unwrap());
+    // Of two that begin with the same, one makes the step.
+    let both = tokio::join!(
+        ledger.step_witness(step(Some(5), 7)),
+        ledger.step_witness(step(Some(5), 8))
+    );
+    assert_eq!(
+        u8::from(both.0.unwrap()) + u8::from(both.1.unwrap()),
+        1,
+        "exactly one"
+    );
+    let kept = KeptCosignature {
+        size: 3,
+        witness: "yantai.jiaodong/witness".to_owned(),
+        time_s: 1_794_744_000,
+        line: "— yantai.jiaodong/witness AAAA".to_owned(),
+    };
+    for _ in 0..2 {
+        ledger.keep_cosignature(kept.clone()).await.unwrap();
+    }
+    ledger.close().await;
+    let ledger = bed.open("a").await;
+    let held = ledger.reader().witnessed(OTHER).await.unwrap().unwrap();
+    assert!(held == at(7) || held == at(8), "{held:?}");
+    let lines = ledger.reader().cosignatures(3).await.unwrap();
+    assert_eq!(lines, [kept.line]);
+    ledger.close().await;
 }
 
 #[tokio::test]

@@ -86,6 +86,14 @@ impl Responder {
         }
     }
 
+    /// Ends the body of an answer that has no trailers.
+    pub(crate) fn end(&self) -> Result<(), Gone> {
+        match &mut self.0.lock().stream {
+            Some(stream) => stream.send_data(Bytes::new(), true).map_err(|_| Gone),
+            None => Err(Gone),
+        }
+    }
+
     /// Ends the stream without a status: there is nobody to read one.
     pub(crate) fn reset(&self) {
         let mut inner = self.0.lock();

@@ -14,11 +14,14 @@ use super::upkeep::{FILE_POLL, REVISION_POLL, Upkeep};
 use crate::{
     adopt,
     rights::Snapshot,
+    transparency::{Standing, cosigners::Cosigners},
     worker::{Shared, Worker},
 };
 
 pub use crate::adopt::AdoptError as PublishError;
 
+/// How often a witness that has not cosigned is asked again.
+const WITNESS_EVERY: Duration = Duration::from_secs(5);
 /// How long the calls of a lost lease have to end before a new boot begins.
 const LEASE_CLEAR: Duration = Duration::from_millis(200);
 
@@ -112,6 +115,12 @@ impl Control {
             crl_warnings: self.shared.identity.crl_warnings(),
             ledger: *self.shared.ledger.state().borrow(),
         }
+    }
+
+    /// How the ledger stands with the other cities' witnesses.
+    pub fn standing(&self) -> Standing {
+        let now_s = self.shared.clock.now_s();
+        self.shared.transparency.standing(now_s)
     }
 
     /// Whether new calls are taken: the directory holds, the ledger can be written, and nothing drains.
@@ -216,6 +225,20 @@ impl Control {
                 // Spread, so that five gateways that start together do not ask together for ever.
                 tokio::time::sleep(this.upkeep.refresh.mul_f64(rand::random_range(0.9..=1.1)))
                     .await;
+            }
+        }));
+        let this = self.clone();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+            let mut cosigners = Cosigners::default();
+            let mut published = this.shared.ledger.published();
+            let mut ticks = each(WITNESS_EVERY);
+            loop {
+                cosigners.submit(&this.shared).await;
+                // A checkpoint that was published meanwhile does not wait for the tick; a witness that was away does.
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    changed = published.changed() => if changed.is_err() { return },
+                }
             }
         }));
         let this = self.clone();

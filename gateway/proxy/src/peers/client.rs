@@ -29,38 +29,11 @@ pub(super) struct PeerClient {
 impl PeerClient {
     /// Connects to the first gateway of a city that answers.
     pub(super) async fn connect(shared: &Arc<Shared>, city: &City) -> Result<Self, PeerError> {
-        let expect = Expect::Gateway(city.trust_domain.clone());
-        let mut last = None;
-        for gateway in &city.gateways {
-            let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", gateway.address)) else {
-                continue;
-            };
-            let identity = shared.identity.clone();
-            let expect = expect.clone();
-            let limits = &shared.limits;
-            let endpoint = endpoint
-                .connect_timeout(limits.connect_timeout)
-                .timeout(limits.unary_deadline)
-                .http2_keep_alive_interval(limits.keepalive_interval)
-                .keep_alive_timeout(limits.keepalive_timeout)
-                .keep_alive_while_idle(true);
-            let connector =
-                service_fn(move |uri: Uri| connect(identity.clone(), expect.clone(), uri));
-            match endpoint.connect_with_connector(connector).await {
-                Ok(channel) => {
-                    let client =
-                        DirectoryServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-                    return Ok(Self {
-                        city: city.code,
-                        client,
-                    });
-                }
-                Err(error) => last = Some(Box::new(error)),
-            }
-        }
-        Err(PeerError::Unreachable {
+        let client = DirectoryServiceClient::new(channel(shared, city).await?)
+            .max_decoding_message_size(MAX_ANSWER);
+        Ok(Self {
             city: city.code,
-            source: last,
+            client,
         })
     }
 
@@ -71,6 +44,35 @@ impl PeerClient {
             source: Box::new(status),
         })
     }
+}
+
+/// A connection to the first gateway of a city that answers.
+pub(crate) async fn channel(shared: &Arc<Shared>, city: &City) -> Result<Channel, PeerError> {
+    let expect = Expect::Gateway(city.trust_domain.clone());
+    let mut last = None;
+    for gateway in &city.gateways {
+        let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", gateway.address)) else {
+            continue;
+        };
+        let identity = shared.identity.clone();
+        let expect = expect.clone();
+        let limits = &shared.limits;
+        let endpoint = endpoint
+            .connect_timeout(limits.connect_timeout)
+            .timeout(limits.unary_deadline)
+            .http2_keep_alive_interval(limits.keepalive_interval)
+            .keep_alive_timeout(limits.keepalive_timeout)
+            .keep_alive_while_idle(true);
+        let connector = service_fn(move |uri: Uri| connect(identity.clone(), expect.clone(), uri));
+        match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => last = Some(Box::new(error)),
+        }
+    }
+    Err(PeerError::Unreachable {
+        city: city.code,
+        source: last,
+    })
 }
 
 async fn connect(

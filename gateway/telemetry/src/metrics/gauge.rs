@@ -93,6 +93,8 @@ pub(super) struct Gauges {
     pub(super) directory_version: Value,
     pub(super) grants: Value,
     pub(super) ledger_size: Value,
+    pub(super) ledger_witness_wait_s: Value,
+    pub(super) ledger_witnessed: Value,
     pub(super) ledger_writable: Value,
     pub(super) queue_depth: Value,
 }
@@ -153,7 +155,7 @@ impl Gauges {
 
     fn register_values(self: &Arc<Self>, meter: &Meter) {
         type Read = fn(&Gauges) -> &Value;
-        let values: [(&'static str, &'static str, Read); 5] = [
+        let values: [(&'static str, &'static str, Read); 7] = [
             (
                 "banqiao.directory.version",
                 "Version of the directory in force.",
@@ -168,6 +170,16 @@ impl Gauges {
             ("banqiao.ledger.size", "Entries in the ledger.", |gauges| {
                 &gauges.ledger_size
             }),
+            (
+                "banqiao.ledger.witness.wait",
+                "Seconds for which the newest checkpoint has waited for its quorum of cosignatures.",
+                |gauges| &gauges.ledger_witness_wait_s,
+            ),
+            (
+                "banqiao.ledger.witnessed",
+                "Entries at the newest checkpoint with a quorum of cosignatures.",
+                |gauges| &gauges.ledger_witnessed,
+            ),
             (
                 "banqiao.ledger.writable",
                 "1 while the ledger takes entries, else 0: calls are refused.",

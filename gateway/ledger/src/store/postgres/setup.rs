@@ -79,6 +79,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             "tree",
             include_str!("../../../migrations/postgres/0002_tree.sql").into_sql_str(),
         ),
+        migration(
+            3,
+            "witness",
+            include_str!("../../../migrations/postgres/0003_witness.sql").into_sql_str(),
+        ),
     ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {

@@ -190,6 +190,29 @@ impl Reads {
             .map_err(StoreError::Database)
     }
 
+    pub(crate) async fn witnessed(
+        &self,
+        origin: &str,
+    ) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+        query_as("SELECT size, root FROM witness_state WHERE ledger = ?1 AND origin = ?2")
+            .bind(LEDGER)
+            .bind(origin)
+            .fetch_optional(&self.pool())
+            .await
+            .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn cosignatures(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        query_scalar(
+            "SELECT line FROM cosignature WHERE ledger = ?1 AND size = ?2 ORDER BY witness",
+        )
+        .bind(LEDGER)
+        .bind(stored(size)?)
+        .fetch_all(&self.pool())
+        .await
+        .map_err(StoreError::Database)
+    }
+
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
         let row: Option<(i32, Vec<u8>)> =
             query_as("SELECT month, ciphertext FROM private WHERE ledger = ?1 AND idx = ?2")

@@ -77,6 +77,11 @@ pub(super) async fn migrate(
             "tree",
             include_str!("../../../migrations/sqlite/0002_tree.sql").into_sql_str(),
         ),
+        migration(
+            3,
+            "witness",
+            include_str!("../../../migrations/sqlite/0003_witness.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)

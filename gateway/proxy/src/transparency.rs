@@ -1,0 +1,148 @@
+//! The ledger before the eyes of the other cities: tiles and checkpoints that they read, their cosignatures under ours,
+//! and ours under theirs (LEDGER.md §3; C2SP tlog-tiles, tlog-witness).
+//!
+//! Nothing here is on the path of a call.
+
+pub(crate) mod cosigners;
+pub(crate) mod served;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use banqiao_directory::{City, CityCode, Directory, NoteKeyKind};
+use banqiao_tlog::{
+    cosignature::{WitnessSigner, WitnessVerifier},
+    hash::TreeHead,
+    note::Verifier,
+};
+use parking_lot::Mutex;
+
+/// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
+const DEGRADED_AFTER_S: i64 = 60;
+
+/// What this gateway knows of its ledger's standing with the other cities.
+#[derive(Debug)]
+pub(crate) struct Transparency {
+    /// Cosigns other cities' checkpoints, where this gateway has the key of its city's witness.
+    witness: Option<Arc<WitnessSigner>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    witnesses: BTreeMap<CityCode, WitnessState>,
+    witnessed: Option<Witnessed>,
+    /// Since when there is a published checkpoint that is not witnessed, seconds since 1970.
+    waiting_since_s: Option<i64>,
+    alarm: Option<Alarm>,
+}
+
+/// What another city's witness has said of our ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WitnessState {
+    /// The newest of our checkpoints that it cosigned.
+    pub cosigned: Option<TreeHead>,
+    /// When, in seconds since 1970 by its own clock.
+    pub cosigned_at_s: u64,
+    /// Why it did not cosign the last one.
+    pub problem: Option<String>,
+}
+
+/// The newest checkpoint with a quorum of cosignatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Size and root.
+    pub head: TreeHead,
+    /// When the quorum was complete, in seconds since 1970.
+    pub at_s: i64,
+}
+
+/// What only a person can set right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// A witness holds a checkpoint of ours that does not lead to the present one: two histories were shown.
+    Fork(CityCode),
+    /// A witness holds a checkpoint of ours that is larger than the ledger: the database was rolled back.
+    Rollback(CityCode),
+}
+
+impl Alarm {
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fork(_) => "fork",
+            Self::Rollback(_) => "rollback",
+        }
+    }
+
+    /// The city whose witness raised it.
+    pub const fn city(self) -> CityCode {
+        match self {
+            Self::Fork(city) | Self::Rollback(city) => city,
+        }
+    }
+}
+
+/// The standing of the ledger, for operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Each other city's witness.
+    pub witnesses: BTreeMap<CityCode, WitnessState>,
+    /// The newest witnessed checkpoint.
+    pub witnessed: Option<Witnessed>,
+    /// What only a person can set right.
+    pub alarm: Option<Alarm>,
+    /// A checkpoint waits for its quorum longer than it may.
+    pub degraded: bool,
+}
+
+impl Transparency {
+    pub(crate) fn new(witness: Option<Arc<WitnessSigner>>) -> Self {
+        Self {
+            witness,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The standing at a moment in seconds since 1970.
+    pub(crate) fn standing(&self, now_s: i64) -> Standing {
+        let state = self.state.lock();
+        Standing {
+            witnesses: state.witnesses.clone(),
+            witnessed: state.witnessed,
+            alarm: state.alarm,
+            degraded: state
+                .waiting_since_s
+                .is_some_and(|since| now_s.saturating_sub(since) > DEGRADED_AFTER_S),
+        }
+    }
+}
+
+/// The keys of a city's log, as its verifiers are.
+pub(crate) fn log_keys(city: &City) -> Option<(&str, Vec<Verifier>)> {
+    let ledger = city.ledger.as_ref()?;
+    let keys = ledger.keys.iter().filter_map(|key| {
+        let raw: [u8; 32] = key.key().try_into().ok()?;
+        Verifier::new(key.name(), raw).ok()
+    });
+    Some((&ledger.origin, keys.collect()))
+}
+
+/// The keys of a city's witness that sign as cosignature/v1 (0x04).
+pub(crate) fn witness_keys(city: &City) -> Vec<WitnessVerifier> {
+    let keys = city.witness.iter().flat_map(|witness| &witness.keys);
+    keys.filter(|key| key.kind() == NoteKeyKind::Cosignature)
+        .filter_map(|key| {
+            let raw: [u8; 32] = key.key().try_into().ok()?;
+            WitnessVerifier::new(key.name(), raw).ok()
+        })
+        .collect()
+}
+
+/// The city whose log has an origin.
+pub(crate) fn city_of_log<'d>(directory: &'d Directory, origin: &str) -> Option<&'d City> {
+    directory.cities().iter().find(|city| {
+        city.ledger
+            .as_ref()
+            .is_some_and(|ledger| ledger.origin == origin)
+    })
+}

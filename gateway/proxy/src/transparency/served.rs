@@ -1,0 +1,249 @@
+//! What peer gateways may read of the log, and the witness: plain HTTP/2 requests on the inter-city listener.
+//!
+//! Entry bundles are not among it: entries tell who asked whom about what, and are for the city's own auditors.
+
+use banqiao_directory::SpiffeId;
+use banqiao_ledger::{LedgerError, WitnessStep};
+use banqiao_telemetry::Chain;
+use banqiao_tlog::{
+    tile::TileId,
+    witness::{AddCheckpoint, MAX_REQUEST_BYTES, Refusal, WitnessedLog, decide},
+};
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+
+use super::{city_of_log, log_keys};
+use crate::{forward::Responder, worker::Shared};
+
+/// Below it lie `checkpoint` and `tile/…` (C2SP tlog-tiles).
+pub(crate) const LOG: &str = "/log/";
+/// Below it lies `add-checkpoint` (C2SP tlog-witness).
+pub(crate) const WITNESS: &str = "/witness/";
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
+/// A full tile never changes (C2SP tlog-tiles, Caching).
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+const FRESH: &str = "no-cache";
+
+/// An answer with its whole body.
+struct Answer {
+    status: StatusCode,
+    kind: &'static str,
+    caching: &'static str,
+    body: Bytes,
+}
+
+impl Answer {
+    fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            kind: TEXT,
+            caching: FRESH,
+            body: body.into(),
+        }
+    }
+
+    fn refused(refusal: &Refusal) -> Self {
+        Self {
+            kind: refusal.content_type(),
+            ..Self::text(
+                StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST),
+                refusal.body(),
+            )
+        }
+    }
+
+    fn broken(what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::warn!(error = %Chain(error), "{what}");
+        Self::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the ledger cannot be read or written\n",
+        )
+    }
+}
+
+/// Serves a request of a peer gateway.
+pub(crate) async fn serve(
+    shared: &Shared,
+    peer: &SpiffeId,
+    parts: &Parts,
+    body: RecvStream,
+    responder: &Responder,
+) {
+    let path = parts.uri.path();
+    let answer = match (&parts.method, path) {
+        (&Method::POST, "/witness/add-checkpoint") => add_checkpoint(shared, peer, body).await,
+        (&Method::GET, _) => match path.strip_prefix(LOG) {
+            Some("checkpoint") => checkpoint(shared).await,
+            Some(tile) => self::tile(shared, tile).await,
+            None => not_found(),
+        },
+        _ => Answer::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET log/checkpoint and log/tile/…, POST witness/add-checkpoint\n",
+        ),
+    };
+    send(answer, responder).await;
+}
+
+fn not_found() -> Answer {
+    Answer::text(StatusCode::NOT_FOUND, "there is nothing here\n")
+}
+
+async fn send(answer: Answer, responder: &Responder) {
+    let mut head = Response::new(());
+    *head.status_mut() = answer.status;
+    let headers = head.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.kind));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static(answer.caching),
+    );
+    // A peer that went away needs no answer.
+    if responder.headers(head, false).is_ok() && responder.data(answer.body).await.is_ok() {
+        let _ = responder.end();
+    }
+}
+
+/// The newest published checkpoint, with the cosignatures that are under it.
+async fn checkpoint(shared: &Shared) -> Answer {
+    let reader = shared.ledger.reader();
+    let read = async {
+        let Some(mut note) = reader.checkpoint().await? else {
+            return Ok(None);
+        };
+        if let Some(head) = reader.head().await? {
+            for line in reader.cosignatures(head.size()).await? {
+                note.push_str(&line);
+                note.push('\n');
+            }
+        }
+        Ok::<_, banqiao_ledger::StoreError>(Some(note))
+    };
+    match read.await {
+        Ok(Some(note)) => Answer::text(StatusCode::OK, note),
+        Ok(None) => not_found(),
+        Err(error) => Answer::broken("a checkpoint cannot be read", &error),
+    }
+}
+
+async fn tile(shared: &Shared, path: &str) -> Answer {
+    if path.starts_with("tile/entries/") {
+        return Answer::text(
+            StatusCode::FORBIDDEN,
+            "entries are shown to the city's own auditors\n",
+        );
+    }
+    let Ok(id) = path.parse::<TileId>() else {
+        return not_found();
+    };
+    match shared.ledger.reader().tile(id).await {
+        Ok(Some(hashes)) => Answer {
+            status: StatusCode::OK,
+            kind: BYTES,
+            caching: if id.is_full() { IMMUTABLE } else { FRESH },
+            body: hashes.as_flattened().to_vec().into(),
+        },
+        Ok(None) => not_found(),
+        Err(error) => Answer::broken("a tile cannot be read", &error),
+    }
+}
+
+/// C2SP tlog-witness, add-checkpoint.
+async fn add_checkpoint(shared: &Shared, peer: &SpiffeId, body: RecvStream) -> Answer {
+    let Some(witness) = &shared.transparency.witness else {
+        return Answer::text(StatusCode::NOT_FOUND, "this gateway is no witness\n");
+    };
+    let Some(body) = collect(body).await else {
+        return Answer::text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large\n");
+    };
+    let request = match AddCheckpoint::parse(&body) {
+        Ok(request) => request,
+        Err(error) => return Answer::refused(&Refusal::Request(error)),
+    };
+    let origin = request.checkpoint().origin();
+    let snapshot = shared.rights.snapshot();
+    // A gateway speaks for its own city's log, and nobody witnesses his own.
+    let log = city_of_log(&snapshot.directory, origin)
+        .filter(|city| city.trust_domain == *peer.trust_domain() && city.code != shared.names.city)
+        .and_then(log_keys);
+    let latest = match shared.ledger.reader().witnessed(origin).await {
+        Ok(latest) => latest,
+        Err(error) => return Answer::broken("what was witnessed cannot be read", &error),
+    };
+    let known = log.map(|(origin, keys)| WitnessedLog {
+        origin: origin.to_owned(),
+        keys,
+        latest,
+    });
+    let accepted = match decide(known.as_ref(), &request) {
+        Ok(accepted) => accepted,
+        Err(refusal) => {
+            shared.metrics.witness_refused(refusal.status());
+            if matches!(refusal, Refusal::Inconsistent(_)) {
+                // Signed by the log's own key, and yet no continuation of what it signed before.
+                tracing::error!(
+                    peer = peer.as_str(),
+                    origin,
+                    size = request.checkpoint().size(),
+                    "a city showed a checkpoint that contradicts an earlier one"
+                );
+            }
+            return Answer::refused(&refusal);
+        }
+    };
+    let step = WitnessStep {
+        origin: origin.to_owned(),
+        previous: accepted.previous(),
+        next: accepted.checkpoint().head(),
+        note: request.note().to_string(),
+    };
+    // Durable before the cosignature leaves.
+    match shared.ledger.step_witness(step).await {
+        Ok(true) => {}
+        Ok(false) => return conflict(shared, &request).await,
+        Err(LedgerError::Unavailable | LedgerError::Closed) => {
+            return Answer::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the witness cannot write now\n",
+            );
+        }
+        Err(error) => return Answer::broken("a checkpoint was not witnessed", &error),
+    }
+    let time = u64::try_from(shared.clock.now_s()).unwrap_or(0);
+    match accepted.reply(witness, time) {
+        Ok(line) => {
+            shared.metrics.witness_cosigned();
+            Answer::text(StatusCode::OK, line)
+        }
+        Err(error) => Answer::broken("a checkpoint was not cosigned", &error),
+    }
+}
+
+/// Another request came between.
+async fn conflict(shared: &Shared, request: &AddCheckpoint) -> Answer {
+    let origin = request.checkpoint().origin();
+    match shared.ledger.reader().witnessed(origin).await {
+        Ok(latest) => Answer::refused(&Refusal::Conflict {
+            old: request.old_size(),
+            size: latest.map_or(0, |latest| latest.size),
+        }),
+        Err(error) => Answer::broken("what was witnessed cannot be read", &error),
+    }
+}
+
+/// The body, if it is no larger than a request may be.
+async fn collect(mut body: RecvStream) -> Option<BytesMut> {
+    let mut collected = BytesMut::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.ok()?;
+        if collected.len() + chunk.len() > MAX_REQUEST_BYTES {
+            return None;
+        }
+        body.flow_control().release_capacity(chunk.len()).ok()?;
+        collected.extend_from_slice(&chunk);
+    }
+    Some(collected)
+}

@@ -1,0 +1,413 @@
+//! Invariant 5: no city can rewrite its history, or show different ones, unnoticed.
+
+use std::{fs, path::Path, process::Stdio};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use banqiao_proto::ledger::v1::EntryFilter;
+use banqiao_tests::{
+    echo::EchoRequest,
+    network::{City, Network, Plan, SYSTEM},
+    wait::{PATIENCE, wait_for, wait_until},
+    wire::{Caller, Head},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Method;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::clients::{python, repository};
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &parts.concat()).as_ref());
+    hash
+}
+
+/// RFC 6962 §2.1.
+fn leaf(content: &[u8]) -> [u8; 32] {
+    sha256(&[&[0], content])
+}
+
+fn node(left: &[u8], right: &[u8]) -> [u8; 32] {
+    sha256(&[&[1], left, right])
+}
+
+/// A checkpoint of a city's log, signed by its own key.
+fn signed(city: &City, size: u64, root: &[u8]) -> String {
+    let text = format!(
+        "{}\n{size}\n{}\n",
+        city.ledger.name(),
+        STANDARD.encode(root)
+    );
+    city.ledger.note(&text)
+}
+
+/// Body of add-checkpoint (C2SP tlog-witness).
+fn request(old: u64, proof: &[&[u8]], note: &str) -> String {
+    let proof: String = proof
+        .iter()
+        .map(|hash| format!("{}\n", STANDARD.encode(hash)))
+        .collect();
+    format!("old {old}\n{proof}\n{note}")
+}
+
+async fn submit(link: &Caller, body: String) -> (u16, String) {
+    let (status, _, answer) = link
+        .http(Method::POST, "/witness/add-checkpoint", body)
+        .await
+        .unwrap();
+    (status, String::from_utf8(answer).unwrap())
+}
+
+/// An auditor's look is an entry: without one, a ledger has no checkpoint.
+async fn an_entry(city: &City) {
+    let all = EntryFilter::default();
+    city.admin().search(all).await.unwrap();
+}
+
+/// Three cities, of which the third's gateway does not run: a test speaks in its name.
+async fn two_of_three() -> Network {
+    let mut network = Plan::cities(3).lay_out().unwrap();
+    let idle = network.cities[2].gateways.split_off(0);
+    network.run().await.unwrap();
+    network.cities[2].gateways = idle;
+    network
+}
+
+/// A message of the status, as `banqiao status` shows it.
+async fn warned(city: &City, what: &str) {
+    wait_until(what, PATIENCE, || async {
+        let status = city.admin().status().await.unwrap();
+        status.warnings.iter().any(|warning| warning.contains(what))
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn witness_cosigns_what_continues_and_nothing_else() {
+    let mut network = two_of_three().await;
+    let [_, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    let (a, b, c) = (leaf(b"a"), leaf(b"b"), leaf(b"c"));
+    let one = signed(weifang, 1, &a);
+    let two = signed(weifang, 2, &node(&a, &b));
+    let fork = signed(weifang, 2, &node(&c, &b));
+    let link = weifang.as_gateway(yantai).await.unwrap();
+
+    let forged = one.replace("\n1\n", "\n2\n");
+    for (what, body, status, answer) in [
+        ("no request", "hello".to_owned(), 400, ""),
+        ("a signature of nobody", request(0, &[], &forged), 403, ""),
+        (
+            "an old size that is not held",
+            request(1, &[], &two),
+            409,
+            "0\n",
+        ),
+        (
+            "a first checkpoint",
+            request(0, &[], &one),
+            200,
+            "— yantai.jiaodong/witness ",
+        ),
+        (
+            "the same again",
+            request(1, &[], &one),
+            200,
+            "— yantai.jiaodong/witness ",
+        ),
+        ("as if nothing were held", request(0, &[], &one), 409, "1\n"),
+        ("a fork", request(1, &[&b], &fork), 422, ""),
+        ("no proof", request(1, &[], &two), 422, ""),
+        ("another proof", request(1, &[&c], &two), 422, ""),
+        (
+            "what continues",
+            request(1, &[&b], &two),
+            200,
+            "— yantai.jiaodong/witness ",
+        ),
+        ("a step back", request(2, &[], &one), 400, ""),
+        ("a rollback", request(1, &[], &one), 409, "2\n"),
+    ] {
+        let got = submit(&link, body).await;
+        assert_eq!(got.0, status, "{what}: {got:?}");
+        assert!(got.1.starts_with(answer), "{what}: {got:?}");
+    }
+    // In nobody else's name: the log is known, and its city is not the one that speaks.
+    let qingdao = &network.cities[0];
+    let other = qingdao.as_gateway(yantai).await.unwrap();
+    assert_eq!(submit(&other, request(2, &[], &two)).await.0, 404);
+    let unknown = yantai
+        .ledger
+        .note(&format!("elsewhere/ledger/1\n1\n{}\n", STANDARD.encode(a)));
+    assert_eq!(submit(&link, request(0, &[], &unknown)).await.0, 404);
+
+    // What it has cosigned outlives a kill.
+    let yantai = &mut network.cities[1];
+    yantai.gateway_mut().kill().unwrap();
+    yantai.gateway_mut().restart().await.unwrap();
+    let [_, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    let link = weifang.as_gateway(yantai).await.unwrap();
+    let again = submit(&link, request(0, &[], &one)).await;
+    assert_eq!(again, (409, "2\n".to_owned()));
+    let metrics = yantai.gateway().metrics().await.unwrap();
+    assert!(metrics.contains("banqiao_witness_total{"), "{metrics}");
+}
+
+#[tokio::test]
+async fn peers_read_tiles_and_checkpoints_and_no_entries() {
+    let (network, _service) = Network::echo().await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    let link = qingdao.as_gateway(yantai).await.unwrap();
+    let get = async |path: &str| link.http(Method::GET, path, "").await.unwrap();
+    let (_, headers, note) = wait_for("a checkpoint", PATIENCE, || async {
+        let answer = get("/log/checkpoint").await;
+        (answer.0 == 200).then_some(answer)
+    })
+    .await
+    .unwrap();
+    assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
+    assert!(note.starts_with(b"yantai.jiaodong/ledger/1\n"));
+    let (status, headers, tile) = get("/log/tile/0/000.p/1").await;
+    assert_eq!((status, tile.len()), (200, 32));
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    for (path, expected) in [
+        ("/log/tile/entries/000.p/1", 403),
+        ("/log/tile/0/000", 404),
+        ("/log/tile/0/0", 404),
+        ("/log/tile/0/999.p/1", 404),
+        ("/log/tile/64/000.p/1", 404),
+        ("/log/tile/0/../0/000.p/1", 404),
+        ("/log/", 404),
+        ("/witness/add-checkpoint", 404),
+        ("/witness/", 404),
+    ] {
+        assert_eq!(get(path).await.0, expected, "{path}");
+    }
+    let (status, ..) = link
+        .http(Method::POST, "/log/checkpoint", "")
+        .await
+        .unwrap();
+    assert_eq!(status, 405);
+    // Systems are no peers: at their listener there is no such thing.
+    let caller = qingdao.caller(SYSTEM).await.unwrap();
+    let (_, headers, body) = caller
+        .http(Method::GET, "/log/checkpoint", "")
+        .await
+        .unwrap();
+    assert!(headers.contains_key("grpc-status"), "{headers:?}: {body:?}");
+}
+
+#[tokio::test]
+async fn five_cities_witness_each_other_and_a_stranger_verifies_them() {
+    let network = Network::start(5).await.unwrap();
+    let caller = network.cities[0].caller(SYSTEM).await.unwrap();
+    for _ in 0..300 {
+        // Refused, because nobody grants it: each is an entry.
+        let head = Head::new("/example.echo.v1.EchoService/Echo", "370600");
+        caller.unary(&head, &EchoRequest::default()).await.unwrap();
+    }
+    let folder = network.folder().join("log");
+    for city in &network.cities {
+        an_entry(city).await;
+        wait_until(
+            "four cosignatures under the newest checkpoint",
+            PATIENCE,
+            || async {
+                let status = city.admin().status().await.unwrap();
+                let all = status
+                    .witnesses
+                    .iter()
+                    .filter(|witness| witness.cosigned_size == status.witnessed_size)
+                    .count();
+                status.witnessed_size > 0 && all == 4
+            },
+        )
+        .await
+        .unwrap();
+        let metrics = city.gateway().metrics().await.unwrap();
+        assert!(metrics.contains("banqiao_ledger_witnessed"), "{metrics}");
+    }
+    // Qingdao's log, as Rizhao may read it, verified by a program that shares nothing with ours.
+    let [qingdao, .., rizhao] = network.cities.as_slice() else {
+        panic!("five cities")
+    };
+    let link = rizhao.as_gateway(qingdao).await.unwrap();
+    let size = wait_for(
+        "a log with a full tile and its cosignatures",
+        PATIENCE,
+        || async {
+            let size = download(&link, &folder).await?;
+            let report = verify(&folder, &network, qingdao).await;
+            (size > 256 && report["cosigned"].as_array().map(Vec::len) == Some(4)).then_some(size)
+        },
+    )
+    .await
+    .unwrap();
+    let report = verify(&folder, &network, qingdao).await;
+    assert_eq!(report["size"], size);
+
+    // Whatever is changed, it says so.
+    for (file, needle, with) in [
+        ("checkpoint", &b"/ledger/1"[..], &b"/ledger/2"[..]),
+        ("checkpoint", "— qingdao".as_bytes(), "— Qingdao".as_bytes()),
+    ] {
+        tampered(&folder, &network, qingdao, file, |bytes| {
+            let at = bytes
+                .windows(needle.len())
+                .position(|window| window == needle)
+                .unwrap();
+            bytes[at..at + needle.len()].copy_from_slice(with);
+        })
+        .await;
+    }
+    for file in ["tile/0/000", "tile/1/000.p/1"] {
+        for at in [0, 31] {
+            tampered(&folder, &network, qingdao, file, |bytes| bytes[at] ^= 1).await;
+        }
+        tampered(&folder, &network, qingdao, file, |bytes| bytes.truncate(31)).await;
+    }
+}
+
+async fn tampered(
+    folder: &Path,
+    network: &Network,
+    city: &City,
+    file: &str,
+    change: impl FnOnce(&mut Vec<u8>),
+) {
+    let path = folder.join(file);
+    let sound = fs::read(&path).unwrap();
+    let mut bytes = sound.clone();
+    change(&mut bytes);
+    fs::write(&path, &bytes).unwrap();
+    let report = verify(folder, network, city).await;
+    assert!(report["invalid"].is_string(), "{file}: {report}");
+    fs::write(&path, &sound).unwrap();
+}
+
+/// Saves checkpoint and tiles; the size, once they are all there.
+async fn download(link: &Caller, folder: &Path) -> Option<u64> {
+    fs::remove_dir_all(folder).ok();
+    let save = async |path: &str| {
+        let (status, _, body) = link
+            .http(Method::GET, &format!("/log/{path}"), "")
+            .await
+            .unwrap();
+        assert_eq!(status, 200, "{path}");
+        let file = folder.join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, &body).unwrap();
+        body
+    };
+    let note = String::from_utf8(save("checkpoint").await).unwrap();
+    let size: u64 = note.lines().nth(1)?.parse().ok()?;
+    let mut nodes = size;
+    for level in 0.. {
+        for number in 0..nodes.div_ceil(256) {
+            let width = (nodes - 256 * number).min(256);
+            let partial = if width < 256 {
+                format!(".p/{width}")
+            } else {
+                String::new()
+            };
+            save(&format!("tile/{level}/{number:03}{partial}")).await;
+        }
+        nodes /= 256;
+        if nodes == 0 {
+            break;
+        }
+    }
+    Some(size)
+}
+
+async fn verify(folder: &Path, network: &Network, city: &City) -> Value {
+    let mut command = Command::new(python());
+    command
+        .arg(repository().join("tests/clients/python/log_verifier.py"))
+        .arg(folder)
+        .args(["--log", &city.ledger.verifier()]);
+    for other in network
+        .cities
+        .iter()
+        .filter(|other| other.code != city.code)
+    {
+        command.args(["--witness", &other.witness.verifier()]);
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        output.status.success(),
+        report["invalid"].is_null(),
+        "{report}"
+    );
+    report
+}
+
+#[tokio::test]
+async fn fork_and_rollback_raise_alarms() {
+    let mut network = two_of_three().await;
+    let [qingdao, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    // What Weifang will find with the witnesses is not what it will have: one holds another beginning, one a log
+    // that is longer.
+    let link = weifang.as_gateway(qingdao).await.unwrap();
+    let fork = request(0, &[], &signed(weifang, 1, &leaf(b"another beginning")));
+    assert_eq!(submit(&link, fork).await.0, 200);
+    let link = weifang.as_gateway(yantai).await.unwrap();
+    let longer = request(0, &[], &signed(weifang, 1_000_000, &leaf(b"a longer log")));
+    assert_eq!(submit(&link, longer).await.0, 200);
+
+    let weifang = &mut network.cities[2];
+    weifang.gateway_mut().start().unwrap();
+    weifang.gateway_mut().ready().await.unwrap();
+    an_entry(weifang).await;
+    warned(weifang, "ALARM").await;
+    wait_until("both alarms in the metrics", PATIENCE, || async {
+        let metrics = weifang.gateway().metrics().await.unwrap();
+        ["fork", "rollback"].iter().all(|kind| {
+            metrics
+                .lines()
+                .any(|line| line.starts_with("banqiao_ledger_alarms_total{") && line.contains(kind))
+        })
+    })
+    .await
+    .unwrap();
+    let status = weifang.admin().status().await.unwrap();
+    assert_eq!(status.witnessed_size, 0, "nobody has cosigned it");
+    let problems: Vec<_> = status
+        .witnesses
+        .iter()
+        .map(|witness| &witness.problem)
+        .collect();
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("another history")),
+        "{problems:?}"
+    );
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("larger checkpoint")),
+        "{problems:?}"
+    );
+}
