@@ -16,6 +16,8 @@ def main(path):
         assert city["permitted"] > 0, f"{city['name']} has no permitted exchange"
         assert city["entries"] >= city["exchanges"] >= city["permitted"], city
     assert sum(city["refused"] for city in cities) >= 2, "the scenario has two refusals"
+    witnessed = [check for check in report["checks"] if check["name"] == "ledgers witnessed"]
+    assert witnessed, "no check of the witnesses"
     failed = [check for check in report["checks"] if not check["held"]]
     assert report["ok"] and report["checks"] and not failed, f"checks that did not hold: {failed}"
     print(f"{len(cities)} cities, {len(report['checks'])} checks")

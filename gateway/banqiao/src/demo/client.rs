@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use banqiao_proto::{
     card::v1::card_service_client::CardServiceClient,
-    directory::v1::grant_service_client::GrantServiceClient, exchange::v1::Reason,
+    directory::v1::{
+        admin_service_client::AdminServiceClient, grant_service_client::GrantServiceClient,
+    },
+    exchange::v1::Reason,
     ledger::v1::audit_service_client::AuditServiceClient,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -92,6 +95,12 @@ pub(super) async fn grants(city: &SandboxCity) -> Result<GrantServiceClient<Chan
 pub(super) async fn audit(city: &SandboxCity) -> Result<AuditServiceClient<Channel>> {
     let socket = city.socket(Role::Auditor.as_str());
     Ok(AuditServiceClient::new(connect::unix(&socket).await?))
+}
+
+/// The gateway of a city, as its operator.
+pub(super) async fn operator(city: &SandboxCity) -> Result<AdminServiceClient<Channel>> {
+    let socket = city.socket(Role::Operator.as_str());
+    Ok(AdminServiceClient::new(connect::unix(&socket).await?))
 }
 
 /// Whether a gateway says that it takes calls.

@@ -9,7 +9,7 @@ use banqiao_proto::{
         CardFunction, CardKey, CardRecord, CardState, ImportCardsRequest, LossKind,
         ReportLossRequest, ServiceCode, VerifyCardRequest, WatchCardStatesRequest,
     },
-    directory::v1::{AddGrantRequest, Grant, ListGrantsRequest},
+    directory::v1::{AddGrantRequest, GetStatusRequest, Grant, ListGrantsRequest},
     exchange::v1::Reason,
     ledger::v1::{Entry, Kind, ShowExchangeRequest},
 };
@@ -77,6 +77,7 @@ impl<'a> Scenario<'a> {
         self.refused_purpose(steps).await?;
         self.ungranted_client(steps).await?;
         self.loss(steps).await?;
+        self.witnessed(steps).await?;
         Ok(self.checks.clone())
     }
 
@@ -389,6 +390,40 @@ impl<'a> Scenario<'a> {
             both,
             "OPEN and CLOSE in Weihai's ledger and in Weifang's".to_owned(),
         );
+        Ok(())
+    }
+
+    /// Every city's ledger has a checkpoint that all other cities have cosigned.
+    async fn witnessed(&mut self, steps: &Steps) -> Result<()> {
+        let others = self.sandbox.cities.len() - 1;
+        let mut sizes = Vec::new();
+        for city in &self.sandbox.cities {
+            let mut admin = client::operator(city).await?;
+            let cosigned = async {
+                loop {
+                    let status = admin.get_status(GetStatusRequest {}).await?.into_inner();
+                    let size = status.witnessed_size;
+                    let all = status
+                        .witnesses
+                        .iter()
+                        .filter(|witness| size > 0 && witness.cosigned_size == size)
+                        .count();
+                    if all == others {
+                        return Ok::<_, tonic::Status>(size);
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            if let Ok(size) = tokio::time::timeout(SEEN_WITHIN, cosigned).await {
+                sizes.push(size?);
+            }
+        }
+        let held = sizes.len() == self.sandbox.cities.len();
+        let seen = format!(
+            "checkpoints over {} entries, each cosigned by the {others} other cities",
+            sizes.iter().sum::<u64>()
+        );
+        self.check(steps, "ledgers witnessed", held, seen);
         Ok(())
     }
 

@@ -155,7 +155,7 @@ impl Gauges {
 
     fn register_values(self: &Arc<Self>, meter: &Meter) {
         type Read = fn(&Gauges) -> &Value;
-        let values: [(&'static str, &'static str, Read); 7] = [
+        let values: [(&'static str, &'static str, Read); 6] = [
             (
                 "banqiao.directory.version",
                 "Version of the directory in force.",
@@ -170,11 +170,6 @@ impl Gauges {
             ("banqiao.ledger.size", "Entries in the ledger.", |gauges| {
                 &gauges.ledger_size
             }),
-            (
-                "banqiao.ledger.witness.wait",
-                "Seconds for which the newest checkpoint has waited for its quorum of cosignatures.",
-                |gauges| &gauges.ledger_witness_wait_s,
-            ),
             (
                 "banqiao.ledger.witnessed",
                 "Entries at the newest checkpoint with a quorum of cosignatures.",
@@ -220,6 +215,19 @@ impl Gauges {
             .with_callback(move |observer| {
                 if let Some(expires_us) = gauges.directory_expires_us.known() {
                     observer.observe(span(now.now_us(), expires_us) / US_PER_S, &[]);
+                }
+            })
+            .build();
+        let gauges = Arc::clone(self);
+        meter
+            .f64_observable_gauge("banqiao.ledger.witness.wait")
+            .with_description(
+                "For how long the newest checkpoint has waited for its quorum of cosignatures.",
+            )
+            .with_unit("s")
+            .with_callback(move |observer| {
+                if let Some(waiting_s) = gauges.ledger_witness_wait_s.known() {
+                    observer.observe(span(0, waiting_s), &[]);
                 }
             })
             .build();

@@ -321,6 +321,13 @@ fn eventful() -> Telemetry {
     metrics.limit_hit("streams_per_connection");
     metrics.stripped_metadata(1);
     metrics.reloaded("certificate", false);
+    metrics.ledger_alarm("fork");
+    metrics.ledger_witnessed(8, 12);
+    metrics.witness_cosigned();
+    metrics.witness_refused(409);
+    metrics.witness_refused(422);
+    metrics.witness_refused(404);
+    metrics.cosignature_missing();
     telemetry
 }
 
@@ -342,23 +349,32 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         "banqiao_directory_expires_in_seconds gauge",
         "banqiao_directory_version gauge",
         "banqiao_grants gauge",
+        "banqiao_ledger_alarms_total counter",
         "banqiao_ledger_commit_duration_seconds histogram",
         "banqiao_ledger_commit_entries histogram",
         "banqiao_ledger_committed_bytes_total counter",
         "banqiao_ledger_failures_total counter",
         "banqiao_ledger_queue_depth gauge",
         "banqiao_ledger_size gauge",
+        "banqiao_ledger_witness_wait_seconds gauge",
+        "banqiao_ledger_witnessed gauge",
         "banqiao_ledger_writable gauge",
         "banqiao_limit_hits_total counter",
         "banqiao_metadata_stripped_total counter",
         "banqiao_reloads_total counter",
         "banqiao_tls_refused_total counter",
+        "banqiao_witness_total counter",
         "process_cpu_time_seconds_total counter",
         "process_memory_usage_bytes gauge",
         "process_open_file_descriptor_count gauge",
         "target_info gauge",
     ];
     assert_eq!(names, expected);
+    for outcome in ["cosigned", "conflict", "inconsistent", "refused", "missing"] {
+        let label = [("outcome", outcome)];
+        let counted = value(&samples, "banqiao_witness_total", &label);
+        assert_eq!(counted, Some(1.0), "{outcome}");
+    }
     assert_eq!(
         value(&samples, "target_info", &[("banqiao_city", "370200")]),
         Some(1.0)
