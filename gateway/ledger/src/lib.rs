@@ -30,6 +30,7 @@ mod tree;
 mod witness;
 
 pub mod digest;
+pub mod verify;
 
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect};
 pub use appender::{Appender, Waiting};

@@ -20,11 +20,23 @@ use crate::{
     witness::{KeptCosignature, WitnessStep},
 };
 
+/// Calls the store that is there.
+macro_rules! each {
+    ($on:expr, $store:ident => $call:expr) => {
+        match $on {
+            Self::Postgres($store) => $call,
+            Self::Sqlite($store) => $call,
+        }
+    };
+}
+
+mod audit;
 mod error;
 mod fault;
 mod postgres;
 mod sqlite;
 
+pub(crate) use audit::{EntryColumns, Extent, TileRow};
 pub use error::StoreError;
 pub(crate) use fault::{CommitFault, Fault};
 pub(crate) use sqlite::Ownership;
@@ -107,15 +119,6 @@ pub(crate) struct Edge {
 pub(crate) enum Writer {
     Postgres(Box<postgres::Writer>),
     Sqlite(Box<sqlite::Writer>),
-}
-
-macro_rules! each {
-    ($on:expr, $store:ident => $call:expr) => {
-        match $on {
-            Self::Postgres($store) => $call,
-            Self::Sqlite($store) => $call,
-        }
-    };
 }
 
 impl Writer {

@@ -22,6 +22,7 @@ use crate::{
     witness::{KeptCosignature, WitnessStep},
 };
 
+mod audit;
 mod reads;
 mod setup;
 mod write;

@@ -20,6 +20,7 @@ use crate::{
     witness::{KeptCosignature, WitnessStep},
 };
 
+mod audit;
 mod file;
 mod grouped;
 mod reads;

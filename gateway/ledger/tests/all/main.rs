@@ -18,3 +18,4 @@ mod records;
 mod search;
 mod sqlite_faults;
 mod tree;
+mod verify;

@@ -26,7 +26,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The connections that read.
 pub(crate) struct Reads {
-    pool: PgPool,
+    pub(super) pool: PgPool,
 }
 
 impl Reads {

@@ -45,7 +45,7 @@ impl Reads {
     }
 
     /// The pool, out of its lock.
-    fn pool(&self) -> SqlitePool {
+    pub(super) fn pool(&self) -> SqlitePool {
         self.pool.read().clone()
     }
 

@@ -1,0 +1,215 @@
+//! The log entry by entry: what can be said with the bytes at hand, without any database.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use banqiao_proto::ledger::v1::Entry;
+use banqiao_tlog::{
+    checkpoint::{Checkpoint, CheckpointError},
+    frontier::root_of,
+    hash::{TreeHead, leaf_hash},
+    note::{Note, Verifier},
+    tile::{Tile, TileId, WIDTH},
+    verify::{Divergence, TreeVerifier, compare_tile},
+};
+use uuid::Uuid;
+
+use super::finding::{CheckpointProblem, Finding, Problem};
+use crate::entry::{Decoded, decode};
+
+/// By what checkpoints are judged.
+#[derive(Debug)]
+pub(super) struct Trust {
+    pub(super) origin: String,
+    /// Keys of this origin, and no others.
+    pub(super) keys: Vec<Verifier>,
+    /// Keys were given, so that a signature is demanded.
+    pub(super) demanded: bool,
+}
+
+impl Trust {
+    /// Keys of other logs prove nothing about this one.
+    pub(super) fn new(origin: String, mut keys: Vec<Verifier>) -> Self {
+        let demanded = !keys.is_empty();
+        keys.retain(|key| key.name() == origin);
+        Self {
+            origin,
+            keys,
+            demanded,
+        }
+    }
+}
+
+/// What has been counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) uninterpreted: u64,
+    pub(super) tiles: u64,
+    pub(super) checkpoints: u64,
+    pub(super) signatures: u64,
+    pub(super) committed: u64,
+    pub(super) private: u64,
+}
+
+/// A verification on its way through the entries.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub(super) tree: TreeVerifier,
+    /// By boot, the counter that is due next.
+    pub(super) boots: BTreeMap<[u8; 16], u64>,
+    pub(super) counts: Counts,
+    /// The head that an earlier, interrupted part was made for: the tree must have it too.
+    pub(super) earlier: Option<TreeHead>,
+    pub(super) trust: Arc<Trust>,
+}
+
+/// An entry that was taken.
+pub(super) struct Taken {
+    /// `None`: of a newer version.
+    pub(super) entry: Option<Box<Entry>>,
+    /// Full tiles that it completes.
+    pub(super) tiles: Vec<Tile>,
+}
+
+impl Walk {
+    pub(super) fn new(trust: Trust) -> Self {
+        Self {
+            tree: TreeVerifier::new(),
+            boots: BTreeMap::new(),
+            counts: Counts::default(),
+            earlier: None,
+            trust: Arc::new(trust),
+        }
+    }
+
+    /// Takes the next entry: its form, its stored leaf where there is one, its counter. After an error the tree
+    /// stands before it.
+    pub(super) fn entry(&mut self, bytes: &[u8], leaf: Option<&[u8]>) -> Result<Taken, Finding> {
+        let index = self.tree.size();
+        let computed = leaf_hash(bytes);
+        if leaf.is_some_and(|leaf| leaf != computed) {
+            return Err(Finding::new(index, Problem::Leaf));
+        }
+        let decoded = decode(bytes).map_err(|error| Finding::new(index, Problem::Entry(error)))?;
+        let entry = match decoded {
+            Decoded::Entry(entry) => {
+                self.count(index, &entry)?;
+                Some(entry)
+            }
+            Decoded::Newer { .. } => {
+                self.counts.uninterpreted += 1;
+                None
+            }
+        };
+        let tiles = self.tree.push(computed);
+        if let Some(earlier) = self.earlier.filter(|head| head.size == self.tree.size()) {
+            if self.tree.head() != earlier {
+                let first = self.tree.verified();
+                return Err(Finding::new(first, Problem::Rewritten(earlier)));
+            }
+            self.earlier = None;
+        }
+        Ok(Taken { entry, tiles })
+    }
+
+    /// The counter of a replica's boot: it begins at 0 and has no holes (LEDGER.md §1).
+    fn count(&mut self, index: u64, entry: &Entry) -> Result<(), Finding> {
+        let Some(replica) = &entry.replica else {
+            return Ok(());
+        };
+        let Ok(boot) = <[u8; 16]>::try_from(replica.boot.as_slice()) else {
+            return Ok(());
+        };
+        let due = self.boots.entry(boot).or_default();
+        if replica.counter != *due {
+            let problem = Problem::Counter {
+                replica: replica.id.clone(),
+                boot: Uuid::from_bytes(boot),
+                expected: *due,
+                found: replica.counter,
+            };
+            return Err(Finding::new(index, problem));
+        }
+        *due = due.saturating_add(1);
+        Ok(())
+    }
+
+    /// Compares a computed tile with the stored one: its root, where that is stored too, and its hashes.
+    pub(super) fn tile(
+        &mut self,
+        computed: &Tile,
+        root: Option<&[u8]>,
+        stored: Option<&[u8]>,
+    ) -> Result<(), Finding> {
+        let last = self.tree.size().saturating_sub(1);
+        compare_tile(computed, stored).map_err(|error| Finding::departure(error, last))?;
+        if root.is_some_and(|root| root != root_of(computed.hashes())) {
+            let id = computed.id();
+            let first = id.leaves().map_or(last, |leaves| leaves.start);
+            return Err(Finding::new(first, Problem::TileRoot(id)));
+        }
+        self.counts.tiles += 1;
+        Ok(())
+    }
+
+    /// Checks a checkpoint that is stored for the size which the tree has now.
+    pub(super) fn checkpoint(&mut self, text: &str) -> Result<(), Finding> {
+        let size = self.tree.size();
+        let refused = |error| Finding::checkpoint(size, CheckpointProblem::Refused(error));
+        let note =
+            Note::parse(text.as_bytes()).map_err(|error| refused(CheckpointError::Note(error)))?;
+        let checkpoint: Checkpoint = note.text().parse().map_err(refused)?;
+        let trust = Arc::clone(&self.trust);
+        if checkpoint.origin() != trust.origin {
+            let other = CheckpointError::OtherOrigin(checkpoint.origin().to_owned());
+            return Err(refused(other));
+        }
+        if trust.demanded {
+            Checkpoint::open(&note, &trust.origin, &trust.keys).map_err(refused)?;
+            self.counts.signatures += 1;
+        }
+        if checkpoint.size() != size {
+            let problem = CheckpointProblem::Size(checkpoint.size());
+            return Err(Finding::checkpoint(size, problem));
+        }
+        let last = size.saturating_sub(1);
+        self.tree
+            .compare_head(&checkpoint.head())
+            .map_err(|error| Finding::departure(error, last))?;
+        self.counts.checkpoints += 1;
+        Ok(())
+    }
+
+    /// Something is wrong at or behind the right edge: says whether a leaf before it already departs from the stored
+    /// tile that was not yet complete, so that the first of all is named.
+    pub(super) fn earliest(&self, found: Finding, stored: Option<&[u8]>) -> Finding {
+        let size = self.tree.size();
+        let begun = size - size % u64::from(WIDTH);
+        let edge = self
+            .tree
+            .partial_tiles()
+            .into_iter()
+            .find(|tile| tile.id().level() == 0);
+        let (Some(edge), Some(stored)) = (edge, stored) else {
+            return found;
+        };
+        let (stored, _) = stored.as_chunks::<32>();
+        let differs = edge.hashes().iter().zip(stored).position(|(a, b)| a != b);
+        let Some(at) = differs.and_then(|at| u64::try_from(at).ok()) else {
+            return found;
+        };
+        let index = begun + at;
+        let full = TileId::new(0, begun / u64::from(WIDTH), WIDTH);
+        // A root that departs names all leaves since the last one that agreed: the tile knows which.
+        let wide = matches!(
+            found.problem,
+            Problem::Tree(Divergence::Root { .. }) | Problem::Rewritten(_)
+        );
+        match full {
+            Ok(tile) if wide || index < found.index => {
+                let leaves = index..index + 1;
+                Finding::departure(Divergence::Hash { tile, leaves }, index)
+            }
+            _ => found,
+        }
+    }
+}
