@@ -1,7 +1,9 @@
-//! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there.
+//! `banqiao audit`: the auditor's view of a city's ledger. Every command but `verify`, which asks no gateway, is itself an
+//! entry there.
 
 mod filter;
 mod print;
+mod verify;
 
 use std::{
     fs,
@@ -27,8 +29,9 @@ use crate::{
 };
 use filter::FilterArgs;
 use print::{Form, Printer};
+pub use verify::Verify;
 
-/// Search, show, follow and export the ledger.
+/// Search, show, follow, export and verify the ledger.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Write every entry that matches into a file, oldest first.
@@ -39,6 +42,8 @@ pub enum AuditCommand {
     Show(Show),
     /// Entries as they are committed.
     Tail(Box<Tail>),
+    /// Verify a whole ledger again, straight from its database or an exported tile tree; exit 0 valid, 1 invalid.
+    Verify(Box<Verify>),
 }
 
 /// How results are written.
@@ -133,13 +138,14 @@ impl AuditCommand {
     ///
     /// # Errors
     ///
-    /// [`Stop`] where the gateway cannot be reached or refuses.
+    /// [`Stop`] where the gateway or database cannot be reached, or the gateway refuses.
     pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         match self {
             Self::Export(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,
+            Self::Verify(command) => command.run(out).await,
         }
     }
 }

@@ -34,11 +34,11 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done (of a question: yes); 1 failed (no); 64 wrong command line, config or input file; \
-69 the gateway cannot be reached; 77 the identity or socket lacks the role; 130 interrupted.";
+69 the gateway or database cannot be reached; 77 the identity or socket lacks the role; 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Search, show, follow and export the ledger.
+    /// Search, show, follow, export and verify the ledger.
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Load a network, print throughput, latency percentiles and CPU per call.

@@ -392,7 +392,7 @@ fn read_envelope(path: &Path) -> anyhow::Result<Envelope> {
 }
 
 /// An envelope, whose signatures are not checked here, or a bare document.
-fn read_either(path: &Path) -> anyhow::Result<(Directory, Option<Envelope>)> {
+pub(crate) fn read_either(path: &Path) -> anyhow::Result<(Directory, Option<Envelope>)> {
     let bytes = read(path)?;
     if bytes.trim_ascii_start().starts_with(b"{") {
         let envelope = read_envelope(path)?;
@@ -429,7 +429,7 @@ fn create(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
 }
 
 /// Puts a file in place at once: a reader, or a crash, sees the old bytes or the new ones.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());

@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// 64: the command line, a config or an input file is wrong; nothing was sent or changed.
     Usage = 64,
-    /// 69: the gateway could not be reached.
+    /// 69: the gateway or database could not be reached.
     Unavailable = 69,
     /// 77: the identity or socket lacks the role that the command needs.
     NotPermitted = 77,

@@ -1,0 +1,354 @@
+//! `banqiao audit verify`: a whole ledger verified again, from its database or from an exported tile tree, with no gateway.
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use banqiao_directory::CityCode;
+use banqiao_ledger::{
+    StoreError,
+    verify::{FolderVerification, Progress, Step, Summary, Verification},
+};
+use banqiao_tlog::note::Verifier;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::{
+    directory::{read_either, replace},
+    exit::{Exit, Stop},
+    text::{clean, json::write_pretty},
+};
+
+/// How often the state is saved.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+/// Largest state that is read, in bytes: 64 KiB, and 24 bytes for each boot of a replica.
+const MAX_STATE_BYTES: u64 = 64 << 20;
+
+/// Arguments of `audit verify`.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// The ledger's database, as in the gateway's config: sqlite://FILE or postgres://USER@HOST/DATABASE. It is only
+    /// read, and a gateway may run meanwhile. A password is better kept in PGPASSFILE than on the command line.
+    #[arg(long, value_name = "URL", required_unless_present = "tiles")]
+    database: Option<String>,
+    /// An exported tile tree (C2SP tlog-tiles) instead: a folder with `checkpoint`, `tile/` and `tile/entries/`. Only
+    /// folders are read, no URLs.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "database")]
+    tiles: Option<PathBuf>,
+    /// The ledger's public key, <origin>+<id>+<base64>; several where a key was replaced. Without any key no signature is
+    /// verified, and what is proven is only that the ledger agrees with itself.
+    #[arg(long = "key", value_name = "VKEY")]
+    keys: Vec<Verifier>,
+    /// Take origin and keys from this directory, an envelope or TOML. Its own signatures are not verified here: see
+    /// `banqiao directory verify`.
+    #[arg(long, value_name = "FILE", requires = "city")]
+    directory: Option<PathBuf>,
+    /// The city in that directory whose ledger it is.
+    #[arg(long, value_name = "CODE", requires = "directory")]
+    city: Option<CityCode>,
+    /// Keep the state here, so that an interrupted verification can be gone on with by the same command. The file is
+    /// removed when there is a verdict.
+    #[arg(long, value_name = "FILE", conflicts_with = "tiles")]
+    state: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a verification ended.
+struct Verdict {
+    summary: Summary,
+    /// Index and words of what is wrong first.
+    finding: Option<(u64, String)>,
+    keys: usize,
+}
+
+impl Verify {
+    pub(super) async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        let (keys, origin) = self.keys()?;
+        let count = keys.len();
+        let ended = match (&self.database, &self.tiles) {
+            (Some(url), _) => self.database(url, keys, origin).await?,
+            (None, Some(folder)) => Some(tiles(folder, keys, origin)?),
+            (None, None) => return Err(Stop::usage("name --database or --tiles").into()),
+        };
+        let Some((summary, finding)) = ended else {
+            return Ok(Exit::Interrupted);
+        };
+        let verdict = Verdict {
+            summary,
+            finding,
+            keys: count,
+        };
+        if self.json {
+            verdict.json(out)?;
+        } else {
+            verdict.words(out)?;
+        }
+        Ok(match verdict.finding {
+            None => Exit::Done,
+            Some(_) => Exit::Failed,
+        })
+    }
+
+    /// Keys of the command line and of the directory, and the origin by the directory.
+    fn keys(&self) -> Result<(Vec<Verifier>, Option<String>)> {
+        let mut keys = self.keys.clone();
+        let (Some(path), Some(code)) = (&self.directory, self.city) else {
+            return Ok((keys, None));
+        };
+        let (directory, _) = read_either(path)?;
+        let ledger = directory.city(code).and_then(|city| city.ledger.as_ref());
+        let Some(ledger) = ledger else {
+            let message = format!("{} lists no ledger of {code}", path.display());
+            return Err(Stop::usage(message).into());
+        };
+        for key in &ledger.keys {
+            let key: Verifier = key.as_str().parse().map_err(|error| {
+                Stop::usage(format!("{}: a ledger's key", path.display())).caused_by(error)
+            })?;
+            keys.push(key);
+        }
+        Ok((keys, Some(ledger.origin.clone())))
+    }
+
+    /// `None`: interrupted.
+    async fn database(
+        &self,
+        url: &str,
+        keys: Vec<Verifier>,
+        origin: Option<String>,
+    ) -> Result<Option<Ended>> {
+        let opened = Verification::open(url, keys, origin).await;
+        let mut verification = opened.map_err(unreadable)?;
+        if let Some(path) = &self.state
+            && let Some(state) = read_state(path)?
+        {
+            verification.resume(&state).map_err(|error| {
+                let text = format!(
+                    "cannot go on from {}; remove it to begin anew",
+                    path.display()
+                );
+                Stop::usage(text).caused_by(error)
+            })?;
+        }
+        let bar = bar(verification.progress());
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        let mut interrupted = false;
+        let mut saved = Instant::now();
+        let ended = loop {
+            let step = {
+                let step = verification.step();
+                tokio::pin!(step);
+                // A step is not cancelled: it takes milliseconds, and the state is that behind it.
+                loop {
+                    tokio::select! {
+                        stepped = &mut step => break stepped,
+                        _ = &mut interrupt, if !interrupted => interrupted = true,
+                    }
+                }
+            };
+            match step {
+                Ok(Step::More(progress)) => bar.set_position(progress.done),
+                Ok(Step::Sound) => break Some(None),
+                Ok(Step::Unsound(finding)) => {
+                    break Some(Some((finding.index, chain(&finding.problem))));
+                }
+                Err(error) => {
+                    self.save(&verification)?;
+                    return Err(unreadable(error).into());
+                }
+            }
+            if interrupted {
+                self.save(&verification)?;
+                break None;
+            }
+            if saved.elapsed() >= SAVE_EVERY {
+                self.save(&verification)?;
+                saved = Instant::now();
+            }
+        };
+        bar.finish_and_clear();
+        let Some(finding) = ended else {
+            self.say_interrupted(verification.progress());
+            return Ok(None);
+        };
+        self.forget()?;
+        Ok(Some((verification.summary(), finding)))
+    }
+
+    fn save(&self, verification: &Verification) -> Result<()> {
+        match &self.state {
+            Some(path) => replace(path, &verification.state()),
+            None => Ok(()),
+        }
+    }
+
+    /// There is a verdict: nothing is left to go on with.
+    fn forget(&self) -> Result<()> {
+        let Some(path) = &self.state else {
+            return Ok(());
+        };
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let text = format!("cannot remove {}", path.display());
+                Err(Stop::usage(text).caused_by(error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn say_interrupted(&self, Progress { done, size }: Progress) {
+        let then = match &self.state {
+            Some(_) => "the same command goes on from there",
+            None => "with --state FILE it could be gone on with",
+        };
+        // A failing terminal leaves nowhere to say so.
+        let _ = io::Write::write_fmt(
+            &mut io::stderr(),
+            format_args!("interrupted behind {done} of {size} entries; {then}\n"),
+        );
+    }
+}
+
+/// What was verified, and the first index that fails with what is wrong.
+type Ended = (Summary, Option<(u64, String)>);
+
+fn tiles(folder: &Path, keys: Vec<Verifier>, origin: Option<String>) -> Result<Ended> {
+    let unreadable = |error| Stop::unavailable("the tile tree cannot be read").caused_by(error);
+    if !folder.is_dir() {
+        let message = format!("--tiles: {} is no folder", folder.display());
+        return Err(Stop::usage(message).into());
+    }
+    let mut verification =
+        FolderVerification::open(folder, keys, origin.as_deref()).map_err(unreadable)?;
+    let bar = bar(verification.progress());
+    let finding = loop {
+        match verification.step().map_err(unreadable)? {
+            Step::More(progress) => bar.set_position(progress.done),
+            Step::Sound => break None,
+            Step::Unsound(finding) => break Some((finding.index, chain(&finding.problem))),
+        }
+    };
+    bar.finish_and_clear();
+    Ok((verification.summary(), finding))
+}
+
+/// A URL that is none is the caller's fault; all else is a database that cannot be read.
+fn unreadable(error: StoreError) -> Stop {
+    match error {
+        StoreError::Url => Stop::usage("--database").caused_by(error),
+        error => Stop::unavailable("the ledger's database cannot be read").caused_by(error),
+    }
+}
+
+fn read_state(path: &Path) -> Result<Option<Vec<u8>>> {
+    let fault = |error| Stop::usage(format!("cannot read {}", path.display())).caused_by(error);
+    let mut state = Vec::new();
+    match fs::File::open(path) {
+        Ok(file) => {
+            let mut file = io::Read::take(file, MAX_STATE_BYTES);
+            io::Read::read_to_end(&mut file, &mut state).map_err(fault)?;
+            Ok(Some(state))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(fault(error).into()),
+    }
+}
+
+/// A problem with its causes, in one line.
+fn chain(problem: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(problem), |error| error.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    words.join(": ")
+}
+
+impl Verdict {
+    fn words(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let summary = &self.summary;
+        let origin = clean(&summary.origin);
+        match &self.finding {
+            None => writeln!(out, "valid: {origin}")?,
+            Some((index, problem)) => {
+                writeln!(out, "invalid: index {index}: {}", clean(problem))?;
+                writeln!(out, "verified until that was found, of {origin}:")?;
+            }
+        }
+        let root = hex::encode(summary.head.root);
+        writeln!(out, "  entries      {}, root {root}", summary.head.size)?;
+        if summary.uninterpreted > 0 {
+            let newer = summary.uninterpreted;
+            writeln!(
+                out,
+                "  newer        {newer} of a newer version: verified as leaves, not looked into"
+            )?;
+        }
+        writeln!(
+            out,
+            "  hash tiles   {} as computed from the entries",
+            summary.tiles
+        )?;
+        writeln!(
+            out,
+            "  checkpoints  {} with the root of their entries",
+            summary.checkpoints
+        )?;
+        match (self.keys, summary.signatures) {
+            (0, _) => writeln!(out, "  signatures   none verified: no key was given")?,
+            (1, by) => writeln!(out, "  signatures   {by} by the key")?,
+            (keys, by) => writeln!(out, "  signatures   {by} by one of {keys} keys")?,
+        }
+        if let Some(present) = summary.private {
+            let committed = summary.committed;
+            writeln!(
+                out,
+                "  private      {present} parts stored of {committed}; what is missing was erased"
+            )?;
+        }
+        writeln!(
+            out,
+            "  boots        {}, counters without a hole",
+            summary.boots
+        )
+    }
+
+    fn json(&self, out: &mut dyn io::Write) -> Result<()> {
+        let summary = &self.summary;
+        let object = json!({
+            "valid": self.finding.is_none(),
+            "index": self.finding.as_ref().map(|(index, _)| index),
+            "problem": self.finding.as_ref().map(|(_, problem)| problem),
+            "origin": summary.origin,
+            "entries": summary.head.size,
+            "root": hex::encode(summary.head.root),
+            "tiles": summary.tiles,
+            "checkpoints": summary.checkpoints,
+            "keys": self.keys,
+            "signatures": summary.signatures,
+            "private_committed": summary.committed,
+            "private_stored": summary.private,
+            "boots": summary.boots,
+            "uninterpreted": summary.uninterpreted,
+        });
+        write_pretty(out, &object)?;
+        writeln!(out)?;
+        Ok(())
+    }
+}
+
+fn bar(Progress { done, size }: Progress) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let bar = ProgressBar::new(size).with_position(done);
+    let template = "{bar:40} {human_pos} of {human_len} entries, {per_sec}, {eta} left";
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,278 @@
+//! `banqiao audit verify` as it is run: exit codes, and what it says, about a real ledger in a file.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its scene cannot be set"
+)]
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use banqiao_directory::Clock;
+use banqiao_ledger::{Append, Ledger, LedgerSettings, verify::Verification};
+use banqiao_proto::ledger::v1::{Entry, Kind, PrivatePart};
+use banqiao_tlog::{
+    note::Signer,
+    tile::{bundles, tiles},
+};
+use serde_json::Value;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+use tempfile::TempDir;
+
+const ORIGIN: &str = "qingdao.jiaodong/ledger/1";
+const ENTRIES: u64 = 600;
+
+fn verify(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_banqiao"))
+        .args(["audit", "verify"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn key(seed: u8) -> String {
+    let signer = Signer::from_seed(ORIGIN, &[seed; 32]).unwrap();
+    signer.verifier().to_string()
+}
+
+/// A closed ledger, and its tile tree.
+struct Scene {
+    folder: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        tokio::runtime::Runtime::new()
+            .unwrap()
+            .block_on(scene.fill());
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.path("ledger.db").display())
+    }
+
+    async fn fill(&self) {
+        let signer = Arc::new(Signer::from_seed(ORIGIN, &[1; 32]).unwrap());
+        let city = "370200".parse().unwrap();
+        let settings = LedgerSettings::new(self.url(), city, "a", self.path("keys"), signer);
+        let ledger = Ledger::open(settings, Clock::system(), Arc::new(()))
+            .await
+            .unwrap();
+        let appender = ledger.appender();
+        let waiting: Vec<_> = (0..ENTRIES)
+            .map(|number| {
+                let entry = Entry {
+                    kind: Kind::Admin.into(),
+                    ..Entry::default()
+                };
+                let private = PrivatePart {
+                    operator: format!("synthetic-operator-{number}"),
+                    ..PrivatePart::default()
+                };
+                appender.append(Append::new(entry).with_private(private))
+            })
+            .collect();
+        for appended in waiting {
+            appended.await.unwrap();
+        }
+        let reader = ledger.reader();
+        let note = loop {
+            let head = reader.head().await.unwrap();
+            if head.is_some_and(|head| head.size() == ENTRIES) {
+                break reader.checkpoint().await.unwrap().unwrap();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        };
+        let write = |name: String, bytes: &[u8]| {
+            let path = self.path("tiles").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        write("checkpoint".into(), note.as_bytes());
+        for id in tiles(ENTRIES) {
+            let hashes = reader.tile(id).await.unwrap().unwrap();
+            write(id.to_string(), hashes.as_flattened());
+        }
+        for id in bundles(ENTRIES) {
+            write(id.to_string(), &reader.bundle(id).await.unwrap().unwrap());
+        }
+        ledger.close().await;
+    }
+
+    /// Executes SQL behind the ledger's back.
+    fn execute(&self, statements: &[&'static str]) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+            for sql in statements {
+                connection.execute(*sql).await.unwrap();
+            }
+            connection.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn sound_ledger_is_valid_and_a_changed_one_names_the_first_index() {
+    let scene = Scene::new();
+    let url = scene.url();
+    let output = verify(&["--database", &url, "--key", &key(1)]);
+    let said = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{said}{}",
+        text(&output.stderr)
+    );
+    assert!(output.stderr.is_empty());
+    for words in [
+        "valid: qingdao.jiaodong/ledger/1\n",
+        "entries      600, root ",
+        "hash tiles   2 as",
+        " by the key\n",
+        "private      600 parts stored of 600;",
+        "boots        1, counters without a hole",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let output = verify(&["--database", &url]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("none verified: no key was given"), "{said}");
+
+    let output = verify(&["--database", &url, "--key", &key(2), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["valid"], false);
+    let problem = object["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("no signature is by a known key"),
+        "{problem}"
+    );
+
+    scene.execute(&[
+        "DROP TRIGGER entry_is_final_1",
+        "UPDATE entry SET bytes = CAST(x'0801' || bytes AS BLOB) WHERE idx = 300",
+    ]);
+    let state = scene.path("state");
+    let state = state.to_str().unwrap();
+    let output = verify(&["--database", &url, "--key", &key(1), "--state", state]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let first = "invalid: index 300: its stored leaf hash is not that of its bytes\n";
+    assert!(said.starts_with(first), "{said}");
+    assert!(!fs::exists(state).unwrap(), "there is a verdict");
+    let output = verify(&["--database", &url, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["index"], 300);
+    assert_eq!(object["entries"], 300);
+}
+
+#[test]
+fn tile_tree_is_verified_from_its_folder() {
+    let scene = Scene::new();
+    let folder = scene.path("tiles");
+    let folder = folder.to_str().unwrap();
+    let output = verify(&["--tiles", folder, "--key", &key(1), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["entries"], 600);
+    assert_eq!(
+        (&object["tiles"], &object["signatures"]),
+        (&4.into(), &1.into())
+    );
+    assert_eq!(object["private_stored"], Value::Null);
+    fs::remove_file(scene.path("tiles/tile/0/001")).unwrap();
+    let output = verify(&["--tiles", folder]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("invalid: index 256: tile/0/001 is not stored\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn saved_state_is_gone_on_with_or_refused() {
+    let scene = Scene::new();
+    let (url, state) = (scene.url(), scene.path("state"));
+    let saved = tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let keys = vec![key(1).parse().unwrap()];
+        let mut verification = Verification::open(&url, keys, None).await.unwrap();
+        verification.step().await.unwrap();
+        verification.state()
+    });
+    let with = |key: &str| {
+        fs::write(&state, &saved).unwrap();
+        verify(&[
+            "--database",
+            &url,
+            "--key",
+            key,
+            "--state",
+            state.to_str().unwrap(),
+        ])
+    };
+    let output = with(&key(1));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("entries      600,"));
+    assert!(!state.exists(), "there is a verdict");
+    let output = with(&key(2));
+    assert_eq!(output.status.code(), Some(64));
+    let said = text(&output.stderr);
+    assert!(said.contains("made with other keys"), "{said}");
+    assert!(state.exists());
+}
+
+#[test]
+fn wrong_command_line_ends_with_64_and_a_database_that_is_not_there_with_69() {
+    for arguments in [
+        &[][..],
+        &["--database", "mysql://x/y"],
+        &["--database", "sqlite://a.db", "--tiles", "b"],
+        &[
+            "--database",
+            "sqlite://a.db",
+            "--key",
+            "qingdao.jiaodong/ledger/1+00000000+AA==",
+        ],
+        &["--database", "sqlite://a.db", "--directory", "d"],
+        &["--tiles", "/nonexistent"],
+        &["--tiles", "/nonexistent", "--state", "s"],
+    ] {
+        let output = verify(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    for url in [
+        "sqlite:///nonexistent/ledger.db",
+        "postgres://u:geheim@127.0.0.1:1/d",
+    ] {
+        let output = verify(&["--database", url]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{said}");
+        assert!(
+            said.contains("the ledger's database cannot be read"),
+            "{said}"
+        );
+        assert!(!said.contains("geheim"), "{said}");
+    }
+}
