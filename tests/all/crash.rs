@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,12 +19,13 @@ use banqiao_tests::{
     echo::{EchoRequest, WatchRequest},
     network::{City, Network, Plan, SYSTEM, set},
     postgres::Cluster,
+    process::program,
     service::Service,
     wait::{PATIENCE, wait_for, wait_until},
     wire::{Caller, Head, Message},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{process::Command, task::JoinSet, time::timeout};
 use uuid::Uuid;
 
 const ECHO: &str = "/example.echo.v1.EchoService/Echo";
@@ -93,6 +95,24 @@ async fn settled(city: &City) -> BTreeMap<Uuid, Vec<Record>> {
     .unwrap()
 }
 
+/// Computes a city's whole ledger anew, from its database.
+async fn verified(city: &City, database: &str) {
+    let output = Command::new(program("banqiao").unwrap())
+        .args(["audit", "verify", "--json", "--database", database])
+        .args(["--key", &city.ledger.verifier()])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let faults = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}\n{faults}", city.name);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["valid"], true, "{report}");
+    assert!(report["signatures"].as_u64() > Some(0), "{report}");
+}
+
 fn interrupted(records: &[Record]) -> bool {
     let closed = records
         .iter()
@@ -133,7 +153,7 @@ async fn what_clients_were_answered_survives_twenty_kills() {
 
     let consumer = settled(&network.cities[0]).await;
     let provider = settled(&network.cities[1]).await;
-    let answered = told.answered.lock().unwrap();
+    let answered = told.answered.lock().unwrap().clone();
     for (number, exchange) in answered.iter() {
         let at = |city: &BTreeMap<Uuid, Vec<Record>>| city.get(exchange).and_then(|r| held(r));
         assert_eq!(
@@ -163,6 +183,10 @@ async fn what_clients_were_answered_survives_twenty_kills() {
             "call {number} was repeated"
         );
     }
+    for city in &network.cities {
+        let file = city.gateway().folder.join("gateway.db");
+        verified(city, &format!("sqlite://{}", file.display())).await;
+    }
     let cut = [&consumer, &provider].map(|city| city.values().filter(|r| interrupted(r)).count());
     println!("{} answers, {cut:?} interrupted exchanges", answered.len());
     assert!(
@@ -172,12 +196,13 @@ async fn what_clients_were_answered_survives_twenty_kills() {
 }
 
 /// Two replicas of each city on one PostgreSQL.
-async fn replicated() -> (Cluster, Network, Service) {
+async fn replicated() -> (Cluster, Network, Service, [String; 2]) {
     let cluster = Cluster::start().unwrap();
     let urls = [cluster.database().unwrap(), cluster.database().unwrap()];
+    let places = urls.clone();
     let plan = Plan::cities(2).replicas(2).tweak(move |code, config| {
         let consumer = code == "370200";
-        set(config, "ledger.url", urls[usize::from(!consumer)].clone());
+        set(config, "ledger.url", places[usize::from(!consumer)].clone());
         set(
             config,
             "ledger.keys",
@@ -187,7 +212,7 @@ async fn replicated() -> (Cluster, Network, Service) {
         set(config, "ledger.lease_renew", "300ms");
     });
     let (network, service) = Network::echo_of(plan).await.unwrap();
-    (cluster, network, service)
+    (cluster, network, service, urls)
 }
 
 /// The head that an honest gateway of the consumer sends.
@@ -199,7 +224,7 @@ fn stated(consumer: &City, exchange: Uuid) -> Head {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_closes_what_a_dead_one_left_open() {
-    let (_cluster, mut network, _service) = replicated().await;
+    let (_cluster, mut network, _service, _) = replicated().await;
     let caller = network.cities[0].caller(SYSTEM).await.unwrap();
     let mut call = caller
         .open(&Head::new("/example.echo.v1.RuledService/Watch", YANTAI))
@@ -255,7 +280,7 @@ async fn another_replica_closes_what_a_dead_one_left_open() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replica_refuses_what_another_has_accepted() {
-    let (_cluster, mut network, service) = replicated().await;
+    let (_cluster, mut network, service, _) = replicated().await;
     let [qingdao, yantai] = network.cities.as_slice() else {
         panic!("two cities")
     };
@@ -293,7 +318,7 @@ async fn replica_refuses_what_another_has_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grant_reaches_every_replica_within_two_seconds() {
-    let (_cluster, network, _service) = replicated().await;
+    let (_cluster, network, _service, _) = replicated().await;
     let [qingdao, yantai] = network.cities.as_slice() else {
         panic!("two cities")
     };
@@ -328,4 +353,42 @@ async fn grant_reaches_every_replica_within_two_seconds() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_share_one_ledger_while_one_is_killed_again_and_again() {
+    let (_cluster, mut network, _service, urls) = replicated().await;
+    let told = Arc::new(Told::default());
+    let mut load = JoinSet::new();
+    for gateway in &network.cities[0].gateways {
+        for _ in 0..CALLERS / 2 {
+            let tls = network.cities[0].tls(SYSTEM).unwrap();
+            load.spawn(caller(gateway.client, tls, Arc::clone(&told)));
+        }
+    }
+    for kill in 0..6 {
+        let before = told.answered.lock().unwrap().len();
+        wait_until("answers under load", PATIENCE, || async {
+            told.answered.lock().unwrap().len() >= before + 60
+        })
+        .await
+        .unwrap_or_else(|error| panic!("kill {kill}: {error}"));
+        let gateway = network.cities[kill % 2].gateway_mut();
+        gateway.kill().unwrap();
+        gateway.restart().await.unwrap();
+    }
+    told.stop.store(true, Ordering::Relaxed);
+    load.join_all().await;
+    let answered = told.answered.lock().unwrap().clone();
+    for (city, url) in network.cities.iter().zip(&urls) {
+        let held = settled(city).await;
+        for exchange in answered.values() {
+            assert!(
+                held.contains_key(exchange),
+                "{} lacks {exchange}",
+                city.name
+            );
+        }
+        verified(city, url).await;
+    }
 }

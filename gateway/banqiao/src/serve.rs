@@ -175,6 +175,8 @@ pub(crate) async fn build(
             notekey::witness_signer(key, &name)
         })
         .transpose()?;
+    // Known from the start: an alert on a gauge that is not there would be silent.
+    metrics.ledger_witnessed(0, 0);
     let observer = Arc::new(Watches(metrics.clone()));
     let ledger = Ledger::open(ledger, clock.clone(), observer)
         .await
