@@ -1,5 +1,7 @@
 //! Headers on their way to the next hop and back.
 
+use std::time::Duration;
+
 use banqiao_directory::SpiffeId;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
@@ -24,6 +26,9 @@ pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(super) const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// Time that an answer needs for the way back over one hop, at most a twentieth of what is left.
+const HOP_SHARE: Duration = Duration::from_millis(20);
 
 /// What of an answer's headers and trailers passes under a grant that names fields: whatever else a service sends
 /// might say what the fields do not.
@@ -56,7 +61,10 @@ impl Forward {
             map.insert(TRACEPARENT, traceparent);
         }
         if let Some(deadline) = call.deadline {
+            // A little less than is left here: the hop nearest to the cause says that time is up, before this one
+            // cuts it off and it could only tell of a cancelled call.
             let left = deadline.saturating_duration_since(Instant::now());
+            let left = left.saturating_sub(HOP_SHARE.min(left / 20));
             if let Ok(left) = HeaderValue::from_str(&wire::format_timeout(left)) {
                 map.insert(TIMEOUT, left);
             }
