@@ -39,7 +39,7 @@ pub struct Verify {
     /// folders are read, no URLs.
     #[arg(long, value_name = "FOLDER", conflicts_with = "database")]
     tiles: Option<PathBuf>,
-    /// The ledger's public key, <origin>+<id>+<base64>; several where a key was replaced. Without any key no signature is
+    /// The ledger's public key, `<origin>+<id>+<base64>`; several where a key was replaced. Without any key no signature is
     /// verified, and what is proven is only that the ledger agrees with itself.
     #[arg(long = "key", value_name = "VKEY")]
     keys: Vec<Verifier>,
