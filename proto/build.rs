@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 8] = [
     "banqiao/directory/v1/grant.proto",
     "banqiao/ledger/v1/entry.proto",
     "banqiao/ledger/v1/audit.proto",
+    "banqiao/ledger/v1/receipt.proto",
     "banqiao/card/v1/card.proto",
 ];
 

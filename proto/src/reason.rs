@@ -135,7 +135,10 @@ mod tests {
                 "banqiao-operator",
                 "banqiao-case",
                 "banqiao-exchange-id",
-                "banqiao-client"
+                "banqiao-client",
+                "banqiao-receipt-bin",
+                "banqiao-private-bin",
+                "banqiao-want-receipt"
             ]
         );
     }

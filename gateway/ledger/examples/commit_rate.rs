@@ -194,5 +194,6 @@ fn private() -> PrivatePart {
         case_number: format!("case-{number}"),
         client_address: "192.0.2.7".into(),
         error_text: String::new(),
+        peer: None,
     }
 }

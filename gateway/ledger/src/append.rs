@@ -20,6 +20,9 @@ pub struct Append {
     pub entry: Entry,
     /// Its private part, stored encrypted beside it.
     pub private: Option<PrivatePart>,
+    /// Salt of the commitment to the private part, 32 random bytes, where the caller opens it to others. Otherwise
+    /// the ledger makes one.
+    pub salt: Option<[u8; 32]>,
     /// Changes that commit together with the entry, or not at all.
     pub effects: Vec<Effect>,
 }
@@ -30,6 +33,7 @@ impl Append {
         Self {
             entry,
             private: None,
+            salt: None,
             effects: Vec::new(),
         }
     }
@@ -38,6 +42,13 @@ impl Append {
     #[must_use]
     pub fn with_private(mut self, private: PrivatePart) -> Self {
         self.private = Some(private);
+        self
+    }
+
+    /// Sets the salt of the commitment.
+    #[must_use]
+    pub const fn with_salt(mut self, salt: [u8; 32]) -> Self {
+        self.salt = Some(salt);
         self
     }
 
@@ -83,6 +94,13 @@ pub enum Effect {
         /// Its key.
         key: String,
     },
+    /// Keeps what another city has proven, beside the entry. Evidence is never removed.
+    Evidence {
+        /// What it is.
+        kind: EvidenceKind,
+        /// Its bytes.
+        bytes: Bytes,
+    },
     /// The call is in flight from now on, until it is closed by this replica or, when this replica's
     /// lease has run out, by another one.
     Open {
@@ -106,11 +124,29 @@ impl fmt::Debug for Effect {
             Self::Claim { consumer } => write!(f, "Claim({consumer})"),
             Self::Close { peer } => write!(f, "Close({peer})"),
             Self::DeleteDocument { kind, key } => write!(f, "DeleteDocument({kind:?}, {key})"),
+            Self::Evidence { kind, bytes } => {
+                write!(f, "Evidence({kind:?}, {} bytes)", bytes.len())
+            }
             Self::Open { peer } => write!(f, "Open({peer})"),
             Self::PutDocument { kind, key, bytes } => {
                 write!(f, "PutDocument({kind:?}, {key}, {} bytes)", bytes.len())
             }
         }
+    }
+}
+
+/// Kind of evidence. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum EvidenceKind {
+    /// The receipt that the other side gave: a serialised `banqiao.ledger.v1.Receipt`, as it came.
+    Receipt = 1,
+}
+
+impl EvidenceKind {
+    /// The number that is stored.
+    pub(crate) const fn number(self) -> i16 {
+        self as i16
     }
 }
 

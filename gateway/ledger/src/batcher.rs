@@ -236,6 +236,12 @@ impl Batcher {
                 Command::KeepCosignature(kept, answer) => {
                     let _ = answer.send(self.keep_cosignature(&kept).await);
                 }
+                Command::KeepContradiction(kept, answer) => {
+                    let _ = answer.send(self.keep_contradiction(&kept).await);
+                }
+                Command::KeepLinks(kept, answer) => {
+                    let _ = answer.send(self.keep_links(&kept).await);
+                }
                 Command::StepWitness(step, answer) => {
                     let _ = answer.send(self.step_witness(&step).await);
                 }
@@ -292,6 +298,12 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
+                Command::KeepContradiction(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
+                Command::KeepLinks(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepCosignature(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
@@ -316,6 +328,12 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
+                Command::KeepContradiction(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
+                Command::KeepLinks(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepCosignature(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }

@@ -23,7 +23,7 @@ use crate::{
     reader::Reader,
     store::{Reads, StoreError, StoreUrl},
     tally::Tally,
-    witness::{KeptCosignature, WitnessStep},
+    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// Appends that may wait at once. At 20,000 entries a second this is a fifth of a second.
@@ -304,6 +304,11 @@ impl Ledger {
         self.0.core.signer.verifier()
     }
 
+    /// The known error bound of this machine's clock in microseconds; 0: unknown.
+    pub fn clock_error_us(&self) -> u64 {
+        self.0.core.preparer.quality.error_bound_us
+    }
+
     /// Changes whenever this replica has published a checkpoint.
     pub fn published(&self) -> watch::Receiver<u64> {
         self.0.core.published.subscribe()
@@ -350,6 +355,31 @@ impl Ledger {
             .core
             .queue
             .command(Command::KeepCosignature(kept, answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Keeps what links receipts of another log to a checkpoint that its witnesses saw. The caller has verified it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub async fn keep_links(&self, kept: KeptLinks) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.core.queue.command(Command::KeepLinks(kept, answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Keeps two checkpoints of one log that contradict each other. The caller has verified their signatures.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub async fn keep_contradiction(&self, kept: Contradiction) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0
+            .core
+            .queue
+            .command(Command::KeepContradiction(kept, answer));
         receiver.await.unwrap_or(Err(LedgerError::Closed))
     }
 

@@ -30,9 +30,10 @@ mod tree;
 mod witness;
 
 pub mod digest;
+pub mod receipt;
 pub mod verify;
 
-pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect};
+pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect, EvidenceKind};
 pub use appender::{Appender, Waiting};
 pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
 pub use keyring::{KeyringError, Month};
@@ -40,8 +41,8 @@ pub use ledger::{
     DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind, FreezeReason,
     LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
 };
-pub use private::PrivateError;
+pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
 pub use store::StoreError;
-pub use witness::{KeptCosignature, WitnessStep};
+pub use witness::{Contradiction, KeptCosignature, KeptLinks, Linked, WitnessStep};

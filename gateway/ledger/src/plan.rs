@@ -14,7 +14,7 @@ use banqiao_tlog::{
 use bytes::Bytes;
 
 use crate::{
-    append::{AppendError, Appended, DocumentKind, Effect},
+    append::{AppendError, Appended, DocumentKind, Effect, EvidenceKind},
     digest::{Frontier, Hash, leaf_hash},
     facet::{BLOCK, FacetValue},
     keyring::Month,
@@ -108,6 +108,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) entries: Vec<EntryRow<'a>>,
     pub(crate) tokens: Vec<(Token, u64)>,
     pub(crate) facets: BTreeSet<(&'a FacetValue, u64)>,
+    pub(crate) evidence: Vec<(u64, EvidenceKind, &'a [u8])>,
     pub(crate) claims: Vec<(Claim<'a>, u64)>,
     pub(crate) opened: BTreeMap<Call<'a>, u64>,
     pub(crate) closed: BTreeSet<Call<'a>>,
@@ -263,7 +264,9 @@ impl<'a> Plan<'a> {
                 Effect::Open { peer } => {
                     found.calls.insert((call, peer));
                 }
-                Effect::DeleteDocument { .. } | Effect::PutDocument { .. } => {}
+                Effect::DeleteDocument { .. }
+                | Effect::Evidence { .. }
+                | Effect::PutDocument { .. } => {}
             }
         }
         Ok(())
@@ -285,6 +288,9 @@ impl<'a> Plan<'a> {
                     if self.opened.remove(&(call, peer.as_str())).is_none() {
                         self.closed.insert((call, peer));
                     }
+                }
+                (Effect::Evidence { kind, bytes }, _) => {
+                    self.evidence.push((index, *kind, bytes));
                 }
                 (Effect::PutDocument { kind, key, bytes }, _) => {
                     self.documents.insert((*kind, key), Some(bytes));

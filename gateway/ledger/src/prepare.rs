@@ -19,6 +19,8 @@ use crate::{
 const REPLICA_FIELD: u32 = 22;
 /// Longest counter as a varint, with its tag and the growth of the length before it.
 const COUNTER_BYTES: usize = 12;
+/// Largest evidence: a receipt has at most 4 KiB, and one that is refused is kept as well.
+const MAX_EVIDENCE_BYTES: usize = 16 * 1024;
 /// Longest peer, consumer or key of an effect.
 const MAX_NAME_BYTES: usize = 2_048;
 
@@ -55,12 +57,10 @@ impl Prepared {
         let documents: usize = self
             .effects
             .iter()
-            .map(|effect| {
-                if let Effect::PutDocument { bytes, .. } = effect {
-                    bytes.len()
-                } else {
-                    0
-                }
+            .map(|effect| match effect {
+                Effect::Evidence { bytes, .. } => bytes.len(),
+                Effect::PutDocument { bytes, .. } => bytes.len(),
+                _ => 0,
             })
             .sum();
         self.before.len() + self.behind.len() + private + documents + 64
@@ -108,6 +108,7 @@ impl Preparer {
         let Append {
             mut entry,
             private,
+            salt,
             effects,
         } = append;
         let time_us = self.clock.now_us();
@@ -121,7 +122,7 @@ impl Preparer {
         entry.private_commitment = Vec::new();
         let private = private.filter(|private| *private != PrivatePart::default());
         let private = private
-            .map(|private| self.seal(&uid, time_us, &private))
+            .map(|private| self.seal(&uid, time_us, &private, salt))
             .transpose()?;
         let private = private.map(|(commitment, sealed)| {
             entry.private_commitment = commitment.to_vec();
@@ -169,6 +170,7 @@ impl Preparer {
         uid: &[u8; 16],
         time_us: i64,
         private: &PrivatePart,
+        salt: Option<[u8; 32]>,
     ) -> Result<([u8; 32], Sealed), AppendError> {
         let keys = self.keyring.month(Month::of(time_us)).map_err(|error| {
             tracing::error!(
@@ -177,7 +179,7 @@ impl Preparer {
             );
             AppendError::Unavailable
         })?;
-        private::seal(&keys, uid, private).map_err(|error| match error {
+        private::seal(&keys, uid, private, salt).map_err(|error| match error {
             SealError::Crypto => AppendError::Unavailable,
             SealError::TooLarge => AppendError::TooLarge,
         })
@@ -209,6 +211,12 @@ fn check_effects(effects: &[Effect], call: Option<CallId>) -> Result<(), AppendE
             Effect::Claim { consumer } => (consumer, true),
             Effect::Close { peer } | Effect::Open { peer } => (peer, true),
             Effect::DeleteDocument { key, .. } | Effect::PutDocument { key, .. } => (key, false),
+            Effect::Evidence { bytes, .. } => {
+                if bytes.len() > MAX_EVIDENCE_BYTES {
+                    return Err(AppendError::TooLarge);
+                }
+                continue;
+            }
         };
         if name.len() > MAX_NAME_BYTES {
             return Err(AppendError::TooLarge);

@@ -8,7 +8,7 @@ use aws_lc_rs::{
     digest::{Context, SHA256},
     hmac, rand,
 };
-use banqiao_proto::ledger::v1::PrivatePart;
+use banqiao_proto::ledger::v1::{PrivateOpening, PrivatePart};
 use prost::Message as _;
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
@@ -116,17 +116,44 @@ pub(crate) enum SealError {
     TooLarge,
 }
 
+/// A salt of random bytes, for a commitment that the caller opens to others. `None` without randomness.
+pub fn new_salt() -> Option<[u8; SALT]> {
+    let mut salt = [0; SALT];
+    rand::fill(&mut salt).ok()?;
+    Some(salt)
+}
+
+/// Whether an entry commits to what is opened here.
+///
+/// # Errors
+///
+/// [`PrivateError::Commitment`], and [`PrivateError::Malformed`] where the salt has not 32 bytes or the content is no
+/// private part.
+pub fn check_opening(
+    committed: &[u8],
+    opening: &PrivateOpening,
+) -> Result<PrivatePart, PrivateError> {
+    let salt: &[u8; SALT] = opening
+        .salt
+        .as_slice()
+        .try_into()
+        .map_err(|_| PrivateError::Malformed)?;
+    verify_slices_are_equal(&commitment(salt, &opening.content), committed)
+        .map_err(|_| PrivateError::Commitment)?;
+    PrivatePart::decode(opening.content.as_slice()).map_err(|_| PrivateError::Malformed)
+}
+
 /// Seals a private part for the entry with this uid; the commitment goes into the entry.
 pub(crate) fn seal(
     keys: &MonthKeys,
     uid: &[u8; 16],
     private: &PrivatePart,
+    salt: Option<[u8; SALT]>,
 ) -> Result<(Hash, Sealed), SealError> {
     if private.encoded_len() > MAX_ENTRY_BYTES {
         return Err(SealError::TooLarge);
     }
-    let mut salt = [0; SALT];
-    rand::fill(&mut salt).map_err(|_| SealError::Crypto)?;
+    let salt = salt.or_else(new_salt).ok_or(SealError::Crypto)?;
     let mut ciphertext = Vec::with_capacity(SALT + private.encoded_len() + TAG + NONCE);
     ciphertext.extend_from_slice(&salt);
     private
@@ -224,6 +251,7 @@ mod tests {
             case_number: "办件-2026-1".into(),
             client_address: "192.0.2.7".into(),
             error_text: String::new(),
+            peer: None,
         }
     }
 
@@ -236,7 +264,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ring = ring(&folder);
         let keys = ring.month(Month::of(0)).unwrap();
-        let (committed, sealed) = seal(&keys, &UID, &part()).unwrap();
+        let (committed, sealed) = seal(&keys, &UID, &part(), None).unwrap();
         assert_eq!(
             open(&keys, &UID, &committed, &sealed.ciphertext),
             Ok(part())
@@ -273,8 +301,8 @@ mod tests {
     fn equal_parts_look_different_when_sealed() {
         let folder = tempfile::tempdir().unwrap();
         let keys = ring(&folder).month(Month::of(0)).unwrap();
-        let (first, sealed) = seal(&keys, &UID, &part()).unwrap();
-        let (second, again) = seal(&keys, &UID, &part()).unwrap();
+        let (first, sealed) = seal(&keys, &UID, &part(), None).unwrap();
+        let (second, again) = seal(&keys, &UID, &part(), None).unwrap();
         assert_ne!(first, second);
         assert_ne!(sealed.ciphertext, again.ciphertext);
         assert_eq!(sealed.tokens, again.tokens);
@@ -315,7 +343,7 @@ mod tests {
             ..PrivatePart::default()
         };
         assert_eq!(
-            seal(&keys, &UID, &private).map(|_| ()),
+            seal(&keys, &UID, &private, None).map(|_| ()),
             Err(SealError::TooLarge)
         );
     }

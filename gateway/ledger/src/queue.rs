@@ -17,7 +17,7 @@ use crate::{
     append::{AppendError, Appended},
     ledger::LedgerError,
     prepare::Prepared,
-    witness::{KeptCosignature, WitnessStep},
+    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// How an append ended.
@@ -141,6 +141,10 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
     /// Keep a witness's signature under one of our checkpoints.
     KeepCosignature(KeptCosignature, oneshot::Sender<Result<(), LedgerError>>),
+    /// Keep the links of receipts to a witnessed checkpoint.
+    KeepLinks(KeptLinks, oneshot::Sender<Result<(), LedgerError>>),
+    /// Keep two checkpoints of one log that contradict each other.
+    KeepContradiction(Contradiction, oneshot::Sender<Result<(), LedgerError>>),
     /// Move the witness's memory of another log on.
     StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.

@@ -17,7 +17,7 @@ use crate::{
     prepare::CallId,
     private::Token,
     reader::{Order, Stored},
-    witness::{KeptCosignature, WitnessStep},
+    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// Calls the store that is there.
@@ -81,6 +81,9 @@ pub(crate) struct WriterSettings {
     pub(crate) city: CityCode,
     pub(crate) failover: bool,
 }
+
+/// Origin, time, and the two checkpoints.
+pub(crate) type ContradictionRow = (String, i64, String, String);
 
 /// A call that a dead boot left open.
 pub(crate) struct Orphan {
@@ -215,6 +218,16 @@ impl Writer {
     /// Moves the witness's memory of a log on. `false`: it is not what the step begins with.
     pub(crate) async fn step_witness(&mut self, step: &WitnessStep) -> Result<bool, Fault> {
         each!(self, store => store.step_witness(step).await)
+    }
+
+    /// Keeps the links of receipts to a witnessed checkpoint, all or none.
+    pub(crate) async fn keep_links(&mut self, kept: &KeptLinks) -> Result<(), Fault> {
+        each!(self, store => store.keep_links(kept).await)
+    }
+
+    /// Keeps two checkpoints of one log that contradict each other.
+    pub(crate) async fn keep_contradiction(&mut self, kept: &Contradiction) -> Result<(), Fault> {
+        each!(self, store => store.keep_contradiction(kept).await)
     }
 
     /// Keeps a witness's signature under one of our checkpoints.
@@ -394,6 +407,26 @@ impl Reads {
 
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
         each!(self, store => store.private(index).await)
+    }
+
+    pub(crate) async fn link(
+        &self,
+        origin: &str,
+        head: &TreeHead,
+    ) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        each!(self, store => store.link(origin, head).await)
+    }
+
+    pub(crate) async fn contradictions(&self) -> Result<Vec<ContradictionRow>, StoreError> {
+        each!(self, store => store.contradictions().await)
+    }
+
+    pub(crate) async fn evidence(
+        &self,
+        index: u64,
+        kind: i16,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        each!(self, store => store.evidence(index, kind).await)
     }
 
     /// Blocks that hold a value, from one on, in order.

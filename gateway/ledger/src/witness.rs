@@ -1,7 +1,7 @@
 //! What a city's witness keeps beside its ledger: the newest checkpoint that it cosigned of each other log, and the
 //! cosignatures that its own checkpoints got (C2SP tlog-witness, tlog-cosignature).
 
-use banqiao_tlog::hash::TreeHead;
+use banqiao_tlog::hash::{Hash, TreeHead};
 
 /// A step of the witness's memory of one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,42 @@ pub struct WitnessStep {
     pub next: TreeHead,
     /// The checkpoint, a signed note.
     pub note: String,
+}
+
+/// What shows that receipts of another log are of the history that its witnesses saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLinks {
+    /// Which log.
+    pub origin: String,
+    /// The witnessed checkpoint: a signed note with its cosignatures.
+    pub note: String,
+    /// Entries at that checkpoint.
+    pub size: u64,
+    /// Trees of the checkpoints of receipts, each with the proof that it is the beginning of the witnessed one
+    /// (RFC 6962 §2.1.2).
+    pub links: Vec<(TreeHead, Vec<Hash>)>,
+}
+
+/// Two checkpoints that a log has signed and that cannot both be of one history: kept for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Which log.
+    pub origin: String,
+    /// When it was found, microseconds UTC.
+    pub time_us: i64,
+    /// The witnessed checkpoint.
+    pub first: String,
+    /// The other one, as a receipt or another witness had it.
+    pub second: String,
+}
+
+/// A receipt's tree, linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The witnessed checkpoint: a signed note with its cosignatures.
+    pub note: String,
+    /// The proof that the receipt's tree is the beginning of the witnessed one.
+    pub proof: Vec<Hash>,
 }
 
 /// A witness's signature under one of our checkpoints.

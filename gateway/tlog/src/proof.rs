@@ -126,6 +126,36 @@ pub fn verify_inclusion(
     Ok(())
 }
 
+/// The root of the tree of the leaves up to and with `index`, as the tree `tree` has them: what an older head of the same
+/// log must be.
+///
+/// Of a signed tree and a verified inclusion proof this is proof too: a signed older head with another root is a fork,
+/// whoever made the proof.
+///
+/// # Errors
+///
+/// As of [`verify_inclusion`].
+pub fn prefix_root(
+    leaf: &Hash,
+    index: u64,
+    proof: &[Hash],
+    tree: &TreeHead,
+) -> Result<Hash, ProofError> {
+    verify_inclusion(leaf, index, proof, tree)?;
+    let (mut node, mut last) = (index, tree.size - 1);
+    let mut root = *leaf;
+    for hash in proof {
+        if node & 1 == 1 || node == last {
+            root = node_hash(hash, &root);
+            skip_missing_levels(&mut node, &mut last);
+        }
+        // What stands to the right came later.
+        node >>= 1;
+        last >>= 1;
+    }
+    Ok(root)
+}
+
 /// Verifies that the tree `new` is the tree `old` with leaves appended (RFC 9162 §2.1.4.2).
 ///
 /// Trees of one size are consistent when their roots are equal; the proof is empty then.

@@ -11,7 +11,7 @@ use crate::{
     ledger::{LedgerError, LedgerState},
     plan::Head,
     store::{CommitFault, Fault, StoreError, Writer},
-    witness::{KeptCosignature, WitnessStep},
+    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// Largest subtree at the right edge that is computed anew at a start.
@@ -166,6 +166,25 @@ impl Batcher {
         };
         let stepped = writer.step_witness(step).await;
         stepped.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    pub(super) async fn keep_links(&mut self, kept: &KeptLinks) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let kept = writer.keep_links(kept).await;
+        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    pub(super) async fn keep_contradiction(
+        &mut self,
+        kept: &Contradiction,
+    ) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let kept = writer.keep_contradiction(kept).await;
+        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
     pub(super) async fn keep_cosignature(

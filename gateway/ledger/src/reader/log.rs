@@ -6,12 +6,20 @@ use banqiao_tlog::{
     checkpoint::Checkpoint,
     hash::{Hash, TreeHead},
     note::Note,
-    proof::{SourceError, consistency_proof, consistency_tiles, inclusion_proof, inclusion_tiles},
+    proof::{
+        SourceError, consistency_proof, consistency_tiles, inclusion_proof, inclusion_tiles,
+        proof_hashes,
+    },
     tile::{BundleId, TileId, encode_bundle},
 };
+use bytes::Bytes;
 
 use super::Reader;
-use crate::store::StoreError;
+use crate::{
+    append::EvidenceKind,
+    store::StoreError,
+    witness::{Contradiction, Linked},
+};
 
 /// Why a proof cannot be given.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +41,50 @@ impl Reader {
     /// When the database cannot be read.
     pub async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
         self.core.reads.checkpoint().await
+    }
+
+    /// How the tree of a receipt of another log is linked to what that log's witnesses saw. `None`: not yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn link(&self, origin: &str, head: &TreeHead) -> Result<Option<Linked>, StoreError> {
+        let Some((note, proof)) = self.core.reads.link(origin, head).await? else {
+            return Ok(None);
+        };
+        let hashes: Vec<&[u8]> = proof.chunks(32).collect();
+        let proof = proof_hashes(&hashes).map_err(|_| StoreError::Corrupt("proof"))?;
+        Ok(Some(Linked { note, proof }))
+    }
+
+    /// Checkpoints of other logs that contradict each other, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn contradictions(&self) -> Result<Vec<Contradiction>, StoreError> {
+        let rows = self.core.reads.contradictions().await?;
+        let contradiction = |(origin, time_us, first, second)| Contradiction {
+            origin,
+            time_us,
+            first,
+            second,
+        };
+        Ok(rows.into_iter().map(contradiction).collect())
+    }
+
+    /// What another city has proven beside our entry with an index.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn evidence(
+        &self,
+        index: u64,
+        kind: EvidenceKind,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let bytes = self.core.reads.evidence(index, kind.number()).await?;
+        Ok(bytes.map(Bytes::from))
     }
 
     /// The newest checkpoint of another log that our witness has cosigned.

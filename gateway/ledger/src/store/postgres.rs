@@ -19,7 +19,7 @@ use crate::{
     keyring::Month,
     plan::{Found, Head, Plan, Wanted},
     prepare::CallId,
-    witness::{KeptCosignature, WitnessStep},
+    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 mod audit;
@@ -333,6 +333,62 @@ impl Writer {
         };
         let done = statement(statement_of.execute(&mut self.connection)).await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    pub(crate) async fn keep_links(&mut self, kept: &KeptLinks) -> Result<(), Fault> {
+        let size = stored(kept.size).map_err(Fault::Storage)?;
+        let heads: Vec<i64> = kept
+            .links
+            .iter()
+            .map(|(head, _)| stored(head.size))
+            .collect::<Result<_, _>>()
+            .map_err(Fault::Storage)?;
+        statement(query("BEGIN").execute(&mut self.connection)).await?;
+        let written = async {
+            let note = query(
+                "INSERT INTO witnessed (ledger, origin, size, note) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(LEDGER)
+            .bind(&kept.origin)
+            .bind(size)
+            .bind(&kept.note);
+            statement(note.execute(&mut self.connection)).await?;
+            for ((head, proof), number) in kept.links.iter().zip(heads) {
+                let link = query(
+                    "INSERT INTO link (ledger, origin, size, root, witnessed, proof) \
+                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                )
+                .bind(LEDGER)
+                .bind(&kept.origin)
+                .bind(number)
+                .bind(&head.root[..])
+                .bind(size)
+                .bind(proof.concat());
+                statement(link.execute(&mut self.connection)).await?;
+            }
+            statement(query("COMMIT").execute(&mut self.connection)).await?;
+            Ok(())
+        };
+        let outcome: Result<(), Fault> = written.await;
+        if outcome.is_err() {
+            let _ = self.rollback().await;
+        }
+        outcome
+    }
+
+    pub(crate) async fn keep_contradiction(&mut self, kept: &Contradiction) -> Result<(), Fault> {
+        let insert = query(
+            "INSERT INTO contradiction (ledger, origin, time_us, first, second) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(LEDGER)
+        .bind(&kept.origin)
+        .bind(kept.time_us)
+        .bind(&kept.first)
+        .bind(&kept.second);
+        statement(insert.execute(&mut self.connection)).await?;
+        Ok(())
     }
 
     /// Keeps a witness's signature under one of our checkpoints.

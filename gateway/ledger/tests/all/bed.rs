@@ -259,6 +259,7 @@ pub(crate) fn private() -> PrivatePart {
         case_number: "synthetic-case-2026-1".into(),
         client_address: "192.0.2.77".into(),
         error_text: "synthetic-error-text".into(),
+        peer: None,
     }
 }
 

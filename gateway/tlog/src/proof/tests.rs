@@ -63,6 +63,33 @@ fn read(field: &str) -> Option<Vec<Hash>> {
 
 /// `testdata/inclusion` of transparency-dev/merkle.
 #[test]
+fn prefix_of_a_tree_has_the_root_that_it_had_then() {
+    let leaves: Vec<Hash> = (0..70_u64).map(|n| leaf_hash(&n.to_be_bytes())).collect();
+    for size in 1..=leaves.len() {
+        let all = &leaves[..size];
+        let tree = TreeHead {
+            size: size as u64,
+            root: reference::root(all),
+        };
+        for index in 0..size {
+            let proof = reference::path(index, all);
+            let prefix = prefix_root(&leaves[index], index as u64, &proof, &tree);
+            assert_eq!(
+                prefix,
+                Ok(reference::root(&leaves[..=index])),
+                "{index} of {size}"
+            );
+            let mut wrong = proof;
+            if let Some(hash) = wrong.last_mut() {
+                hash[0] ^= 1;
+                let prefix = prefix_root(&leaves[index], index as u64, &wrong, &tree);
+                assert_eq!(prefix, Err(ProofError::Root));
+            }
+        }
+    }
+}
+
+#[test]
 fn inclusion_vectors_are_judged_as_published() {
     let vectors = vectors(include_str!("../../testdata/inclusion.tsv"));
     assert_eq!(vectors.len(), 98);

@@ -2,6 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use banqiao_tlog::hash::TreeHead;
 use sqlx::{
     ConnectOptions as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -16,7 +17,9 @@ use crate::{
     keyring::Month,
     private::Token,
     reader::{Order, Stored},
-    store::{DocumentRow, SealedRow, StoreError, entries, number, numbers, stored},
+    store::{
+        ContradictionRow, DocumentRow, SealedRow, StoreError, entries, number, numbers, stored,
+    },
 };
 
 /// Readers are few: an auditor or two, the console, and the poll for new documents.
@@ -211,6 +214,50 @@ impl Reads {
             month: Month::from_number(month),
             ciphertext,
         }))
+    }
+
+    pub(crate) async fn link(
+        &self,
+        origin: &str,
+        head: &TreeHead,
+    ) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        query_as(
+            "SELECT w.note, l.proof FROM link l JOIN witnessed w \
+             ON w.ledger = l.ledger AND w.origin = l.origin AND w.size = l.witnessed \
+             WHERE l.ledger = $1 AND l.origin = $2 AND l.size = $3 AND l.root = $4",
+        )
+        .bind(LEDGER)
+        .bind(origin)
+        .bind(stored(head.size)?)
+        .bind(&head.root[..])
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn contradictions(&self) -> Result<Vec<ContradictionRow>, StoreError> {
+        query_as(
+            "SELECT origin, time_us, first, second FROM contradiction WHERE ledger = $1 \
+             ORDER BY time_us",
+        )
+        .bind(LEDGER)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn evidence(
+        &self,
+        index: u64,
+        kind: i16,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        query_scalar("SELECT bytes FROM evidence WHERE ledger = $1 AND idx = $2 AND kind = $3")
+            .bind(LEDGER)
+            .bind(stored(index)?)
+            .bind(kind)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Database)
     }
 
     pub(crate) async fn blocks(

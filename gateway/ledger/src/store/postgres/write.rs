@@ -54,7 +54,9 @@ const ROWS: &str = "\
         AS w (exchange, attempt, side, peer) WHERE i.ledger = $1 AND i.exchange = w.exchange \
         AND i.attempt = w.attempt AND i.side = w.side AND i.peer = w.peer), \
     m AS (INSERT INTO month_key (ledger, month, key_id) \
-        SELECT $1, * FROM UNNEST($31::integer[], $32::bytea[])) \
+        SELECT $1, * FROM UNNEST($31::integer[], $32::bytea[])), \
+    v AS (INSERT INTO evidence (ledger, idx, kind, bytes) \
+        SELECT $1, * FROM UNNEST($37::bigint[], $38::smallint[], $39::bytea[])) \
     UPDATE head SET size = $33, frontier = $34, note = $36 WHERE ledger = $1 AND size = $35 \
     RETURNING set_config('statement_timeout', '0', true)";
 
@@ -80,6 +82,7 @@ pub(super) async fn rows(
     facets(bound, plan).map_err(unbound)?;
     calls(bound, boot, plan).map_err(unbound)?;
     head(bound, plan).map_err(unbound)?;
+    evidence(bound, plan).map_err(unbound)?;
     let updated = query_with(ROWS, arguments).fetch_all(connection);
     if statement(updated).await?.len() == 1 {
         Ok(())
@@ -172,6 +175,14 @@ fn head(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     bound.add(plan.frontier.to_bytes())?;
     bound.add(stored(before)?)?;
     bound.add(&*plan.note)
+}
+
+/// Parameters 37 to 39.
+fn evidence(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
+    let rows = &plan.evidence;
+    bound.add(index(rows, |(index, _, _)| *index)?)?;
+    bound.add(column(rows, |(_, kind, _)| kind.number()))?;
+    bound.add(column(rows, |(_, _, bytes)| *bytes))
 }
 
 /// Full tiles: one commit in a few has one.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::grouped::Grouped;
 use crate::{
+    append::EvidenceKind,
     facet::FacetValue,
     plan::{Call, Claim, EntryRow},
     private::{Sealed, Token},
@@ -52,6 +53,21 @@ pub(super) fn private(arguments: &mut SqliteArguments, (index, sealed): &(u64, &
     arguments.add(stored(*index)?)?;
     arguments.add(sealed.month.number())?;
     arguments.add(&sealed.ciphertext[..])
+}
+
+pub(super) static EVIDENCE: Grouped = Grouped::new(
+    "INSERT INTO evidence (ledger, idx, kind, bytes) SELECT 1, * FROM",
+    3,
+    FILLED,
+);
+
+pub(super) fn evidence(
+    arguments: &mut SqliteArguments,
+    (index, kind, bytes): &(u64, EvidenceKind, &[u8]),
+) -> Bound {
+    arguments.add(stored(*index)?)?;
+    arguments.add(kind.number())?;
+    arguments.add(*bytes)
 }
 
 pub(super) static TOKENS: Grouped = Grouped::new(

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::{
     LEDGER,
     grouped::{Grouped, unbound},
-    rows::{self, CLAIMS, CLOSED, ENTRIES, FACETS, OPENED, PRIVATE, TILES, TOKENS, UIDS},
+    rows::{self, CLAIMS, CLOSED, ENTRIES, EVIDENCE, FACETS, OPENED, PRIVATE, TILES, TOKENS, UIDS},
 };
 use crate::{
+    append::EvidenceKind,
     facet::FacetValue,
     plan::{Call, Claim, EntryRow, Found, Plan, Wanted},
     private::{Sealed, Token},
@@ -81,6 +82,7 @@ pub(super) async fn look_up<'a>(
 struct Rows<'p, 'a> {
     entries: &'p [EntryRow<'a>],
     private: Vec<(u64, &'p Sealed)>,
+    evidence: &'p [(u64, EvidenceKind, &'a [u8])],
     tokens: &'p [(Token, u64)],
     facets: Vec<(&'p FacetValue, u64)>,
     claims: &'p [(Claim<'a>, u64)],
@@ -116,6 +118,7 @@ pub(super) async fn finish(
             .iter()
             .filter_map(|row| Some((row.index, row.prepared.private.as_ref()?)))
             .collect(),
+        evidence: &plan.evidence,
         tokens: &plan.tokens,
         facets: plan.facets.iter().copied().collect(),
         claims: &plan.claims,
@@ -169,6 +172,9 @@ impl Rows<'_, '_> {
         PRIVATE
             .execute(connection, &self.private, rows::private)
             .await?;
+        EVIDENCE
+            .execute(connection, self.evidence, rows::evidence)
+            .await?;
         TOKENS.execute(connection, self.tokens, rows::token).await?;
         FACETS
             .execute(connection, &self.facets, rows::facet)
@@ -196,6 +202,7 @@ impl Whole {
             ENTRIES.text(entries),
             UIDS.text(entries),
             PRIVATE.text(entries),
+            EVIDENCE.text(entries),
             TOKENS.text(tokens),
             FACETS.text(facets),
             CLAIMS.text(entries),
@@ -213,6 +220,7 @@ impl Whole {
 
     fn holds(&self, rows: &Rows<'_, '_>) -> bool {
         rows.entries.len() <= self.entries
+            && rows.evidence.len() <= self.entries
             && rows.tokens.len() <= self.tokens
             && rows.facets.len() <= self.facets
             && rows.claims.len() <= self.entries
@@ -227,11 +235,12 @@ impl Whole {
         plan: &Plan<'_>,
     ) -> Result<SqliteArguments, BoxDynError> {
         let mut all = SqliteArguments::default();
-        all.reserve(self.entries * 32 + self.tokens * 2 + self.facets * 3, 0);
+        all.reserve(self.entries * 35 + self.tokens * 2 + self.facets * 3, 0);
         let into = &mut all;
         fill(into, &ENTRIES, self.entries, rows.entries, rows::entry)?;
         fill(into, &UIDS, self.entries, rows.entries, rows::uid)?;
         fill(into, &PRIVATE, self.entries, &rows.private, rows::private)?;
+        fill(into, &EVIDENCE, self.entries, rows.evidence, rows::evidence)?;
         fill(into, &TOKENS, self.tokens, rows.tokens, rows::token)?;
         fill(into, &FACETS, self.facets, &rows.facets, rows::facet)?;
         fill(into, &CLAIMS, self.entries, rows.claims, rows::claim)?;
