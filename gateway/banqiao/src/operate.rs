@@ -139,6 +139,22 @@ fn write_text(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
     }
     witnesses.write(out)?;
     writeln!(out)?;
+    let mut ledgers = Table::new(&["RECEIPTS OF", "LINKED AT SIZE", "WAITING SINCE", "PROBLEM"]);
+    for ledger in &status.peer_ledgers {
+        let forked = "ALARM: two histories";
+        ledgers.row([
+            ledger.city.as_str(),
+            &ledger.linked_size.to_string(),
+            &local(ledger.waiting_since.as_ref()),
+            &if ledger.forked {
+                forked.into()
+            } else {
+                clean(&ledger.problem)
+            },
+        ]);
+    }
+    ledgers.write(out)?;
+    writeln!(out)?;
     let mut ends = Table::new(&["PEER OR SERVICE", "ADDRESS", "STATE"]);
     for peer in &status.peers {
         let state = format!(
@@ -204,6 +220,13 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
         "witnessed_size": status.witnessed_size,
         "witnessed_at": utc(&status.witnessed_at),
         "witnesses": witnesses,
+        "peer_ledgers": status.peer_ledgers.iter().map(|ledger| json!({
+            "city": ledger.city,
+            "linked_size": ledger.linked_size,
+            "waiting_since": utc(&ledger.waiting_since),
+            "problem": ledger.problem,
+            "forked": ledger.forked,
+        })).collect::<Vec<_>>(),
         "calls_in_flight": status.calls_in_flight,
         "grants": status.grants,
         "draining": status.draining,

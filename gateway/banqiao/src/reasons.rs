@@ -115,6 +115,7 @@ fn layer(rule: &ReasonRule) -> &'static str {
         Layer::Forward => "forward",
         Layer::Disclose => "disclose",
         Layer::Admin => "admin",
+        Layer::Receipt => "receipt",
     }
 }
 

@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, request::Parts};
 
 use crate::{
     call::Call,
+    receipts::{PRIVATE, RECEIPT},
     refusal::Refusal,
     stack::from_peer_gateway,
     wire::{CanonicalPath, Hop, check_request},
@@ -165,8 +166,10 @@ fn timely(call: &Call, exchange: uuid::Uuid) -> Result<(), Refusal> {
 }
 
 fn header_size(headers: &HeaderMap) -> usize {
+    // What only gateways send has limits and room of its own.
     headers
         .iter()
+        .filter(|(name, _)| **name != RECEIPT && **name != PRIVATE)
         .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD)
         .sum()
 }

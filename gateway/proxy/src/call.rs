@@ -15,6 +15,7 @@ use crate::{
     carried::MethodPlan,
     clients::CallSlot,
     connection::Conn,
+    receipts::Received,
     rights::Snapshot,
     wire::{ExchangeId, Reserved},
 };
@@ -41,6 +42,8 @@ pub(crate) struct Call {
     pub(crate) plan: Option<Arc<MethodPlan>>,
     pub(crate) grant: Option<Arc<Grant>>,
     pub(crate) deadline: Option<Instant>,
+    /// Provider's side: the receipt of the consumer's OPEN.
+    pub(crate) received: Option<Received>,
     pub(crate) span: CallSpan,
     /// Counts the call for its client while it is open.
     pub(crate) slot: Option<CallSlot>,
@@ -67,6 +70,7 @@ impl Call {
             plan: None,
             grant: None,
             deadline: None,
+            received: None,
             span,
             slot: None,
             conn,
@@ -80,6 +84,13 @@ impl Call {
             attempt: self.attempt,
         }
         .header_value()
+    }
+
+    /// Whether the client asks for a receipt in the trailers.
+    pub(crate) fn wants_receipt(&self) -> bool {
+        self.reserved
+            .as_ref()
+            .is_some_and(|reserved| reserved.want_receipt)
     }
 
     /// Whether this gateway is the one that grants access.

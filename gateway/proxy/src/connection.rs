@@ -18,8 +18,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::Listener, clients::Client, cork::Cork, settings::DATA_FRAME_BUDGET, stack,
-    upstream::Keepalive, worker::Worker,
+    accept::Listener,
+    clients::Client,
+    cork::Cork,
+    settings::{DATA_FRAME_BUDGET, RECEIPT_ROOM},
+    stack,
+    upstream::Keepalive,
+    worker::Worker,
 };
 
 /// What every call on a connection shares.
@@ -66,7 +71,7 @@ pub(crate) async fn run<I: AsyncRead + AsyncWrite + Unpin + Send>(conn: Arc<Conn
         .initial_connection_window_size(limits.connection_window)
         .max_frame_size(limits.frame)
         // Our own check answers with a status at the limit; this is the wall behind it.
-        .max_header_list_size(limits.header_list.saturating_mul(2))
+        .max_header_list_size(limits.header_list.saturating_mul(2) + RECEIPT_ROOM)
         .data_frame_budget(DATA_FRAME_BUDGET)
         .max_concurrent_streams(limits.streams_per_connection)
         .max_pending_accept_reset_streams(limits.pending_resets)

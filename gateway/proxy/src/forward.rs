@@ -22,13 +22,15 @@ use std::{
 };
 
 use banqiao_directory::Idempotency;
+use banqiao_ledger::{Appended, receipt::Issued};
 use banqiao_proto::exchange::v1::Reason;
-use banqiao_proto::ledger::v1::{Direction, Subject};
+use banqiao_proto::ledger::v1::{Direction, Side, Subject};
 use banqiao_telemetry::Side as MetricSide;
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::time::Instant;
 
 pub(crate) use responder::Responder;
@@ -42,11 +44,12 @@ use crate::{
     call::Call,
     calls::Registered,
     carried::MethodPlan,
-    record::{self, Ended, Progress, Running},
+    receipts::{self, Entered, RECEIPT, Received},
+    record::{self, Ended, Opened, Progress, Running},
     refusal::Refusal,
     rescue,
     resolve::Next,
-    wire::{Coding, DisclosureMask},
+    wire::{self, Coding, DisclosureMask},
 };
 
 /// gRPC status OK.
@@ -70,6 +73,18 @@ struct Forward {
     retried: AtomicBool,
     /// The last message, in milliseconds since the call began.
     active: AtomicU64,
+    statement: Mutex<Statement>,
+}
+
+/// The receipts of this attempt.
+#[derive(Debug, Default)]
+struct Statement {
+    /// Of our OPEN.
+    own: Option<Issued>,
+    /// The opening of its private part, for the provider.
+    private: Option<HeaderValue>,
+    /// Of the provider's OPEN or CLOSE.
+    received: Option<Received>,
 }
 
 struct Flows {
@@ -100,8 +115,8 @@ pub(crate) async fn run(
                 Reason::DisclosureFailed,
                 format!("the grant names fields that the method does not have: {error}"),
             );
-            record::refused(&call, &refusal).await;
-            rescue::answer(call, &refusal, respond);
+            let receipt = record::refused(&call, &refusal).await;
+            rescue::answer(call, &refusal, receipt, respond);
             return;
         }
     };
@@ -126,6 +141,7 @@ pub(crate) async fn run(
         opened: AtomicBool::new(false),
         retried: AtomicBool::new(false),
         active: AtomicU64::new(0),
+        statement: Mutex::default(),
     };
     let (status, reason) = forward.carry(&headers, body).await;
     forward.measure(status, reason);
@@ -156,6 +172,9 @@ impl Forward {
             Ok(intake) => intake,
             Err(stop) => return self.stopped_early(stop).await,
         };
+        if let Some(refusal) = self.contradiction() {
+            return self.refuse(refusal).await;
+        }
         loop {
             if self.opens_first()
                 && let Err(refusal) = self.open(&intake).await
@@ -181,11 +200,35 @@ impl Forward {
         let (request, subjects) = {
             let mut flows = self.flows.lock();
             let whole = intake.is_whole().then(|| flows.request.direction());
-            (whole, flows.request.subjects())
+            let subjects = if self.next.peer {
+                flows.request.few_subjects()
+            } else {
+                flows.request.subjects()
+            };
+            (whole, subjects)
         };
-        record::open(&self.call, request, subjects).await?;
+        let opened = record::open(&self.call, request, subjects).await?;
+        self.state(opened);
         self.opened.store(true, Ordering::Relaxed);
         self.overflow().await
+    }
+
+    /// What goes to the other side with the request, or with the headers of a streamed answer.
+    fn state(&self, opened: Opened) {
+        let mut statement = self.statement.lock();
+        if let Some(opening) = opened.opening
+            && self.next.peer
+        {
+            statement.private = Some(wire::binary_value(&opening.encode_to_vec()));
+        }
+        statement.own = opened.receipt;
+        statement.received = None;
+    }
+
+    /// The request is whole, and another than the consumer has entered.
+    fn contradiction(&self) -> Option<Refusal> {
+        let received = self.call.received.as_ref()?;
+        received.contradicts(&self.flows.lock().request.direction())
     }
 
     /// The OPEN of a call that was to be entered at its end only.
@@ -194,7 +237,8 @@ impl Forward {
             let mut flows = self.flows.lock();
             (flows.request.direction(), flows.request.subjects())
         };
-        record::open(&self.call, Some(request), subjects).await?;
+        let opened = record::open(&self.call, Some(request), subjects).await?;
+        self.state(opened);
         self.opened.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -262,14 +306,20 @@ impl Forward {
     }
 
     async fn refuse(&self, refusal: Refusal) -> (u32, Reason) {
-        record::refused(&self.call, &refusal).await;
-        rescue::end(&self.call, &self.responder, &refusal);
+        let receipt = record::refused(&self.call, &refusal).await;
+        rescue::end(&self.call, &self.responder, &refusal, receipt);
         (refusal.status(), refusal.reason)
     }
 
     /// Enters the end of the call and answers, in the order that the side of the call asks for.
-    async fn finish(&self, finish: Finish) -> (u32, Reason) {
-        let (status, reason, peer_reason) = finish.outcome();
+    async fn finish(&self, mut finish: Finish) -> (u32, Reason) {
+        let peer_reason = finish.outcome().2;
+        if self.next.peer {
+            finish = self.receive(finish);
+        } else if let Some(refusal) = self.contradiction() {
+            finish = Finish::Stopped(refusal);
+        }
+        let (status, reason, _) = finish.outcome();
         let text = finish.text();
         if let Err(refusal) = self.overflow().await
             && self.call.decides()
@@ -278,20 +328,97 @@ impl Forward {
         }
         if self.call.decides() {
             let ended = self.ended(status, reason, peer_reason, text);
-            if let Err(refusal) = record::close(&self.call, ended).await {
-                return self.refuse(refusal).await;
-            }
-            self.answer(finish);
+            let receipt = match record::close(&self.call, ended).await {
+                Ok(appended) => self.issue(&appended),
+                Err(refusal) => return self.refuse(refusal).await,
+            };
+            self.answer(finish, receipt);
         } else {
             // The answer may still grow the record by nothing: all its messages have been read.
             let ended = self.ended(status, reason, peer_reason, text);
-            self.answer(finish);
+            self.answer(finish, None);
             let _ = record::close(&self.call, ended).await;
         }
         (status, reason)
     }
 
-    fn answer(&self, finish: Finish) {
+    /// The receipt of our CLOSE, where somebody gets it.
+    fn issue(&self, closed: &Appended) -> Option<Issued> {
+        let wanted = self.call.side == Side::Provider || self.call.wants_receipt();
+        wanted.then(|| closed.receipt()).flatten()
+    }
+
+    /// Takes the provider's receipt out of an answer and holds it against the call.
+    fn receive(&self, mut finish: Finish) -> Finish {
+        let Some(block) = finish.last_block() else {
+            return finish;
+        };
+        let value = receipts::take(block);
+        let status = headers::status(block).unwrap_or(OK);
+        let (request, response) = {
+            let flows = self.flows.lock();
+            (flows.request.direction(), flows.response.direction())
+        };
+        let mut statement = self.statement.lock();
+        let entered = Entered {
+            sent: statement.own.as_ref().map(|issued| &issued.hash),
+            request: Some(&request),
+            response: Some(&response),
+            status: Some(status),
+        };
+        let (received, outcome) = receipts::check(&self.call, value.as_ref(), &entered);
+        if received.is_some() {
+            statement.received = received;
+        }
+        match outcome {
+            Ok(()) => {
+                if self.call.wants_receipt()
+                    && let (Some(value), Some(block)) = (value, finish.last_block())
+                {
+                    block.insert(RECEIPT, value);
+                }
+                finish
+            }
+            Err(refusal) => Finish::Stopped(refusal),
+        }
+    }
+
+    /// Holds the receipt of the provider's OPEN, which comes with the headers of a stream, against the call.
+    fn receive_open(&self, head: &mut HeaderMap) -> Result<(), Refusal> {
+        if !self.next.peer {
+            return Ok(());
+        }
+        let value = receipts::take(head);
+        if value.is_none() && !self.plan.method.server_streaming {
+            return Ok(());
+        }
+        let mut statement = self.statement.lock();
+        let entered = Entered {
+            sent: statement.own.as_ref().map(|issued| &issued.hash),
+            request: None,
+            response: None,
+            status: None,
+        };
+        let (received, outcome) = receipts::check(&self.call, value.as_ref(), &entered);
+        statement.received = received;
+        outcome
+    }
+
+    /// Puts the receipt of our OPEN into the headers of a streamed answer.
+    fn issue_open(&self, head: &mut HeaderMap) {
+        if self.call.side == Side::Provider
+            && let Some(own) = &self.statement.lock().own
+        {
+            head.insert(RECEIPT, wire::binary_value(&own.bytes));
+        }
+    }
+
+    fn answer(&self, mut finish: Finish, receipt: Option<Issued>) {
+        if let Some(receipt) = &receipt
+            && let Some(block) = finish.last_block()
+        {
+            block.insert(RECEIPT, wire::binary_value(&receipt.bytes));
+        }
         let sent = match finish {
             Finish::Whole {
                 head,
@@ -300,7 +427,7 @@ impl Forward {
             } => self.release(head, body, trailers),
             Finish::Streamed { trailers } => self.responder.trailers(trailers),
             Finish::Stopped(refusal) => {
-                rescue::end(&self.call, &self.responder, &refusal);
+                rescue::end(&self.call, &self.responder, &refusal, receipt);
                 Ok(())
             }
             Finish::Gone => {
@@ -346,6 +473,7 @@ impl Forward {
             subjects,
             error_text,
             opened: self.opened.load(Ordering::Relaxed),
+            received: self.statement.lock().received.take(),
         }
     }
 
@@ -396,8 +524,8 @@ impl Forward {
 
 pub(crate) fn metric_side(call: &Call) -> MetricSide {
     match call.side {
-        banqiao_proto::ledger::v1::Side::Provider => MetricSide::Provider,
-        banqiao_proto::ledger::v1::Side::Local => MetricSide::Local,
+        Side::Provider => MetricSide::Provider,
+        Side::Local => MetricSide::Local,
         _ => MetricSide::Consumer,
     }
 }

@@ -28,6 +28,7 @@ mod local;
 mod peers;
 mod pressure;
 mod rate;
+mod receipts;
 mod record;
 mod refusal;
 mod rescue;
@@ -48,7 +49,7 @@ pub use gateway::{
 };
 pub use rights::{Route, Snapshot};
 pub use settings::Limits;
-pub use transparency::{Alarm, Standing, WitnessState, Witnessed};
+pub use transparency::{Alarm, LinkState, Standing, WitnessState, Witnessed};
 
 use std::path::PathBuf;
 

@@ -81,8 +81,8 @@ pub(crate) async fn serve(
     let span = Tracer::off().start(None, OTHER, Side::Consumer);
     let mut call = Call::begin(Arc::clone(&conn), parts.uri.path(), span);
     if let Err(refusal) = identity::check(&mut call) {
-        record::refused(&call, &refusal).await;
-        rescue::answer(call, &refusal, respond);
+        let receipt = record::refused(&call, &refusal).await;
+        rescue::answer(call, &refusal, receipt, respond);
         return;
     }
     let registered = conn.worker.calls.register(Arc::clone(&conn.peer), None);
@@ -107,7 +107,7 @@ pub(crate) async fn serve(
     tokio::select! {
         () = answered => {}
         reason = registered.ended() => {
-            rescue::end(&call, &responder, &crate::refusal::Refusal::new(reason, "the stream was ended"));
+            rescue::end(&call, &responder, &crate::refusal::Refusal::new(reason, "the stream was ended"), None);
         }
         () = std::future::poll_fn(|cx| responder.poll_gone(cx)) => responder.reset(),
     }

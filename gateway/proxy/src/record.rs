@@ -13,25 +13,32 @@ mod progress;
 use std::{borrow::Cow, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId};
-use banqiao_ledger::{Append, AppendError, Effect, Waiting};
+use banqiao_ledger::{
+    Append, AppendError, Appended, Effect, EvidenceKind, Waiting, receipt::Issued,
+};
 use banqiao_proto::{
     ReasonTable,
     exchange::v1::Reason,
     ledger::v1::{
-        Decision, Direction, Entry, Kind, Party, PrivatePart, Result as CallResult, Side, Subject,
+        Decision, Direction, Entry, Kind, Party, PrivateOpening, PrivatePart, Result as CallResult,
+        Side, Subject,
     },
 };
 
 pub(crate) use progress::{Progress, Running};
 
-use crate::{call::Call, refusal::Refusal, wire::MAX_PATH};
+use prost::Message as _;
+
+use crate::{call::Call, receipts::Received, refusal::Refusal, wire::MAX_PATH};
 
 /// How often the CLOSE of a call that ended while the ledger could not be written is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Enters a refusal: as an entry within the client's quota, else as a count. A refusal stands even when it cannot
 /// be entered; then it is counted towards the gap entry that follows on recovery.
-pub(crate) async fn refused(call: &Call, refusal: &Refusal) {
+///
+/// Returns the entry's receipt, where there is an entry.
+pub(crate) async fn refused(call: &Call, refusal: &Refusal) -> Option<Issued> {
     let shared = &call.conn.worker.shared;
     let client = call.client.as_ref();
     tracing::info!(
@@ -43,15 +50,15 @@ pub(crate) async fn refused(call: &Call, refusal: &Refusal) {
     );
     if !shared.ledger.writable() {
         shared.ledger.count_gap(refusal.reason, client);
-        return;
+        return None;
     }
     if matches!(refusal.reason, Reason::LedgerUnavailable) {
         shared.ledger.count_gap(refusal.reason, client);
-        return;
+        return None;
     }
     if refusal.reason == Reason::Overloaded || !call.conn.client.refusal_is_entered() {
         shared.ledger.count(refusal.reason, client);
-        return;
+        return None;
     }
     let mut entry = base(call, Kind::Refused);
     entry.decision.get_or_insert_default().reason = refusal.reason.into();
@@ -61,14 +68,34 @@ pub(crate) async fn refused(call: &Call, refusal: &Refusal) {
         duration_us: elapsed_us(call),
         ..CallResult::default()
     });
-    let mut private = private(call);
+    let mut private = first_private(call);
     private.error_text = refusal.detail.clone().into_owned();
-    let append = Append::new(entry).with_private(private);
+    let append = with_evidence(
+        Append::new(entry).with_private(private),
+        call.received.as_ref(),
+    );
     let limit = shared.limits.progress_timeout;
     let appended = tokio::time::timeout(limit, call.conn.worker.appender.append(append)).await;
-    if let Err(error) = appended.unwrap_or(Err(AppendError::Unavailable)) {
-        tracing::warn!(exchange = %call.exchange, error = %error, "a refusal could not be entered");
-        shared.ledger.count_gap(refusal.reason, client);
+    match appended.unwrap_or(Err(AppendError::Unavailable)) {
+        Ok(appended) => (call.side == Side::Provider)
+            .then(|| appended.receipt())
+            .flatten(),
+        Err(error) => {
+            tracing::warn!(exchange = %call.exchange, error = %error, "a refusal could not be entered");
+            shared.ledger.count_gap(refusal.reason, client);
+            None
+        }
+    }
+}
+
+/// The receipt of the other side, beside the first entry that names it.
+fn with_evidence(append: Append, received: Option<&Received>) -> Append {
+    match received {
+        Some(received) => append.with(Effect::Evidence {
+            kind: EvidenceKind::Receipt,
+            bytes: received.bytes.clone(),
+        }),
+        None => append,
     }
 }
 
@@ -81,14 +108,21 @@ pub(crate) async fn open(
     call: &Call,
     request: Option<Direction>,
     subjects: Vec<Subject>,
-) -> Result<(), Refusal> {
+) -> Result<Opened, Refusal> {
     let mut entry = base(call, Kind::Open);
     entry.request = request;
-    let mut private = private(call);
+    let mut private = first_private(call);
     private.subjects = subjects;
+    let salt = banqiao_ledger::new_salt()
+        .filter(|_| call.side == Side::Consumer)
+        .map(|salt| (salt, private.encode_to_vec()));
     let mut append = Append::new(entry)
         .with_private(private)
         .with(Effect::Open { peer: peer(call) });
+    if let Some((salt, _)) = &salt {
+        append = append.with_salt(*salt);
+    }
+    append = with_evidence(append, call.received.as_ref());
     if let Some(claim) = claim(call) {
         append = append.with(claim);
     }
@@ -103,6 +137,24 @@ pub(crate) async fn open(
         closing(call, ended)
     })
     .await
+    .map(|appended| Opened {
+        receipt: (call.side != Side::Local)
+            .then(|| appended.receipt())
+            .flatten(),
+        opening: salt.map(|(salt, content)| PrivateOpening {
+            salt: salt.to_vec(),
+            content,
+        }),
+    })
+}
+
+/// An OPEN that stands.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Its receipt, for the other side.
+    pub(crate) receipt: Option<Issued>,
+    /// What its private commitment is to, for the provider.
+    pub(crate) opening: Option<PrivateOpening>,
 }
 
 /// gRPC status UNAVAILABLE.
@@ -114,7 +166,7 @@ async fn in_time(
     call: &Call,
     appended: Waiting,
     otherwise: impl FnOnce(&Call) -> Append,
-) -> Result<(), Refusal> {
+) -> Result<Appended, Refusal> {
     let mut appended = Box::pin(appended);
     let limit = call.conn.worker.shared.limits.progress_timeout;
     let left = call.deadline.map_or(limit, |deadline| {
@@ -123,7 +175,7 @@ async fn in_time(
             .min(limit)
     });
     if let Ok(outcome) = tokio::time::timeout(left, &mut appended).await {
-        return outcome.map(drop).map_err(|error| unwritable(&error));
+        return outcome.map_err(|error| unwritable(&error));
     }
     let follow = otherwise(call);
     let worker = std::sync::Arc::clone(&call.conn.worker);
@@ -153,6 +205,8 @@ pub(crate) struct Ended {
     pub(crate) error_text: Cow<'static, str>,
     /// An OPEN stands before it.
     pub(crate) opened: bool,
+    /// Consumer's side: the provider's receipt.
+    pub(crate) received: Option<Received>,
 }
 
 /// Enters the end of a call and waits until it is durable.
@@ -160,13 +214,13 @@ pub(crate) struct Ended {
 /// # Errors
 ///
 /// As of [`open`].
-pub(crate) async fn close(call: &Call, ended: Ended) -> Result<(), Refusal> {
+pub(crate) async fn close(call: &Call, ended: Ended) -> Result<Appended, Refusal> {
     let opened = ended.opened;
     let append = closing(call, ended);
     let limit = call.conn.worker.shared.limits.progress_timeout;
     let appended = call.conn.worker.appender.append_queued(append.clone());
     match tokio::time::timeout(limit, appended).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(appended)) => Ok(appended),
         // It stays in the queue and is committed when the ledger comes back.
         Err(_) => Err(unwritable(&AppendError::Unavailable)),
         Ok(Err(error)) => {
@@ -214,16 +268,38 @@ fn closing(call: &Call, ended: Ended) -> Append {
         duration_us: elapsed_us(call),
         ..CallResult::default()
     });
-    let mut private = private(call);
+    if let Some(received) = &ended.received {
+        entry.peer_receipt = received.hash.to_vec();
+    }
+    let mut private = if ended.opened {
+        private(call)
+    } else {
+        first_private(call)
+    };
     private.subjects = ended.subjects;
     private.error_text = ended.error_text.into_owned();
-    let append = Append::new(entry).with_private(private);
+    let append = with_evidence(
+        Append::new(entry).with_private(private),
+        ended.received.as_ref(),
+    );
     if ended.opened {
         return append.with(Effect::Close { peer: peer(call) });
     }
+    let append = with_evidence(append, call.received.as_ref());
     match claim(call) {
         Some(claim) => append.with(claim),
         None => append,
+    }
+}
+
+/// What must not stand in the first entry of a call itself.
+fn first_private(call: &Call) -> PrivatePart {
+    PrivatePart {
+        peer: call
+            .received
+            .as_ref()
+            .and_then(|received| received.opening.clone()),
+        ..private(call)
     }
 }
 
@@ -264,6 +340,11 @@ pub(crate) fn base(call: &Call, kind: Kind) -> Entry {
             },
             directory_version: call.snapshot.directory.version(),
         }),
+        peer_receipt: call
+            .received
+            .as_ref()
+            .map(|received| received.hash.to_vec())
+            .unwrap_or_default(),
         ..Entry::default()
     }
 }

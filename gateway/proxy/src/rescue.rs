@@ -1,6 +1,7 @@
 //! Layer: the one place that turns a refusal into a status.
 
-use banqiao_proto::{ReasonTable, exchange::v1::Reason};
+use banqiao_ledger::receipt::Issued;
+use banqiao_proto::{ReasonTable, exchange::v1::Reason, ledger::v1::Side};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
@@ -9,13 +10,19 @@ use tonic::Code;
 use crate::{
     call::Call,
     forward::Responder,
+    receipts::RECEIPT,
     refusal::Refusal,
     wire::{self, ExchangeId},
 };
 
 /// Answers a call that was refused before anything was sent, and closes its span and measurement.
-pub(crate) fn answer(call: Call, refusal: &Refusal, respond: SendResponse<Bytes>) {
-    end(&call, &Responder::new(respond), refusal);
+pub(crate) fn answer(
+    call: Call,
+    refusal: &Refusal,
+    receipt: Option<Issued>,
+    respond: SendResponse<Bytes>,
+) {
+    end(&call, &Responder::new(respond), refusal, receipt);
     let method = call.plan.as_ref().map(|plan| &plan.method);
     let city = call.other_city();
     let labels = banqiao_telemetry::CallLabels {
@@ -37,8 +44,16 @@ pub(crate) fn answer(call: Call, refusal: &Refusal, respond: SendResponse<Bytes>
 }
 
 /// Ends a call with the status of a refusal: in the trailers, or in the one block of headers where none has left.
-pub(crate) fn end(call: &Call, responder: &Responder, refusal: &Refusal) {
-    let trailers = trailers(call, refusal);
+///
+/// The receipt of the entry goes to another city's gateway, unless the entry says more than the caller may see.
+pub(crate) fn end(call: &Call, responder: &Responder, refusal: &Refusal, receipt: Option<Issued>) {
+    let mut trailers = trailers(call, refusal);
+    if let Some(receipt) = receipt
+        && call.side == Side::Provider
+        && refusal.shown().reason == refusal.reason
+    {
+        trailers.insert(RECEIPT, wire::binary_value(&receipt.bytes));
+    }
     let sent = if responder.begun() {
         responder.trailers(trailers)
     } else {

@@ -68,6 +68,11 @@ pub const DEFAULT_GRANTS_STALE: Duration = Duration::from_secs(5);
 /// bounds what a stolen statement is good for.
 pub const DEFAULT_EXCHANGE_SKEW: Duration = Duration::from_secs(900);
 
+/// How far the entry of another city's receipt may be from our time, beside the error bounds of both clocks.
+pub const DEFAULT_RECEIPT_AGE: Duration = Duration::from_secs(60);
+/// Room beside the list of headers for a receipt and the opening of a private part, in base64 and with their names.
+pub(crate) const RECEIPT_ROOM: u32 = 12 * 1024;
+
 /// The limits, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is the constant of the same name")]
@@ -104,6 +109,7 @@ pub struct Limits {
     pub progress_timeout: Duration,
     pub grants_stale: Duration,
     pub exchange_skew: Duration,
+    pub receipt_age: Duration,
     /// Resident memory in bytes above which load is shed (85 %) and connections are refused (95 %). 0: no limit.
     pub memory: u64,
 }
@@ -142,6 +148,7 @@ impl Default for Limits {
             progress_timeout: DEFAULT_PROGRESS_TIMEOUT,
             grants_stale: DEFAULT_GRANTS_STALE,
             exchange_skew: DEFAULT_EXCHANGE_SKEW,
+            receipt_age: DEFAULT_RECEIPT_AGE,
             memory: 0,
         }
     }

@@ -13,6 +13,7 @@
 //! | identity | `identity.rs` | wrong kind of identity for the listener | before anything the peer says is believed |
 //! | admit | `admit.rs` | path, headers, reserved names, load, concurrency | cheap, and needs only the headers |
 //! | resolve | `resolve.rs` | directory, destination, unknown method | the method's rules are needed by all that follows |
+//! | receipts | `receipts.rs` | a receipt that is missing or wrong | what is refused from here on has the other side's receipt beside it |
 //! | authorise | `authorise.rs` | no grant, wrong purpose, expired | the provider decides |
 //! | rate | `rate.rs` | rate of the grant | only what is permitted uses up a rate |
 //! | forward | `forward.rs` and `forward/` | unreachable, deadline, malformed messages | – |
@@ -30,7 +31,7 @@ use crate::{
     admit, authorise,
     call::Call,
     connection::Conn,
-    forward, identity, local, rate, record,
+    forward, identity, local, rate, receipts, record,
     refusal::Refusal,
     rescue,
     resolve::{self, Next},
@@ -66,8 +67,8 @@ pub(crate) async fn serve(
             forward::run(call, next, parts.headers, body, respond).await;
         }
         Err(refusal) => {
-            record::refused(&call, &refusal).await;
-            rescue::answer(call, &refusal, respond);
+            let receipt = record::refused(&call, &refusal).await;
+            rescue::answer(call, &refusal, receipt, respond);
         }
     }
 }
@@ -77,6 +78,7 @@ async fn permit(call: &mut Call, parts: &http::request::Parts) -> Result<Next, R
     identity::check(call)?;
     admit::check(call, parts)?;
     let next = resolve::find(call).await?;
+    receipts::admit(call)?;
     authorise::decide(call)?;
     rate::take(call)?;
     deadline(call, &parts.headers);

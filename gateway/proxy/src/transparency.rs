@@ -4,6 +4,7 @@
 //! Nothing here is on the path of a call.
 
 pub(crate) mod cosigners;
+pub(crate) mod links;
 pub(crate) mod served;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -14,6 +15,7 @@ use banqiao_tlog::{
     hash::TreeHead,
     note::Verifier,
 };
+pub use links::LinkState;
 use parking_lot::Mutex;
 
 /// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
@@ -34,6 +36,7 @@ struct State {
     /// Since when there is a published checkpoint that is not witnessed, seconds since 1970.
     waiting_since_s: Option<i64>,
     alarm: Option<Alarm>,
+    links: BTreeMap<CityCode, LinkState>,
 }
 
 /// What another city's witness has said of our ledger.
@@ -93,6 +96,10 @@ pub struct Standing {
     pub alarm: Option<Alarm>,
     /// A checkpoint waits for its quorum longer than it may.
     pub degraded: bool,
+    /// How the receipts of each other city are linked to what its witnesses saw.
+    pub links: BTreeMap<CityCode, LinkState>,
+    /// Cities whose receipts wait longer than they may.
+    pub unlinked: Vec<CityCode>,
 }
 
 impl Transparency {
@@ -113,6 +120,16 @@ impl Transparency {
             degraded: state
                 .waiting_since_s
                 .is_some_and(|since| now_s.saturating_sub(since) > DEGRADED_AFTER_S),
+            links: state.links.clone(),
+            unlinked: state
+                .links
+                .iter()
+                .filter(|(_, link)| {
+                    let since = link.waiting_since_s;
+                    since.is_some_and(|since| now_s.saturating_sub(since) > links::DEGRADED_AFTER_S)
+                })
+                .map(|(city, _)| *city)
+                .collect(),
         }
     }
 }

@@ -30,6 +30,7 @@ pub use metadata::{
     Basis, BasisKind, ExchangeId, Hop, MetadataFault, Reserved, Target, check_request,
     strip_response,
 };
+pub(crate) use metadata::{binary, binary_value};
 pub use path::{CanonicalPath, MAX_PATH, PathFault, escape_path};
 pub use status::{Refusal, code_of, message_of, reason_of};
 pub use subject::{DEFAULT_SUBJECTS, MAX_SUBJECT, ScanCounts, Subject, SubjectPlan};

@@ -56,6 +56,7 @@ struct Inner {
     gauges: Arc<Gauges>,
     ledger_failures: Event,
     ledger_alarms: Event,
+    receipts: Event,
     limit_hits: Event,
     reloads: Event,
     stripped: BoundCounter<u64>,
@@ -115,6 +116,12 @@ impl Metrics {
                 "banqiao.ledger.alarms",
                 "Contradictions between the ledger and what witnesses hold of it, by kind: fork, rollback.",
                 "kind",
+            ),
+            receipts: Event::new(
+                &meter,
+                "banqiao.receipts",
+                "Receipts of other cities, by outcome: verified, missing, invalid, foreign, stale, private; linked, unlinked.",
+                "outcome",
             ),
             limit_hits: Event::new(
                 &meter,
@@ -199,6 +206,11 @@ impl Metrics {
             .ledger_witnessed
             .set(i64::try_from(size).unwrap_or(i64::MAX));
         gauges.ledger_witness_wait_s.set(waiting_s);
+    }
+
+    /// A receipt of another city was verified, missed or refused.
+    pub fn receipt(&self, outcome: &'static str) {
+        self.0.receipts.count(outcome, &[]);
     }
 
     /// The ledger contradicts what others hold of it: `fork`, `rollback`.

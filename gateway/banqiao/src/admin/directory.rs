@@ -6,10 +6,10 @@ use banqiao_directory::{Envelope, Method, ServiceSet, SpiffeId, Status as Freshn
 use banqiao_ledger::{DocumentKind, Effect, LedgerState};
 use banqiao_proto::directory::v1::{
     CrlStatus, DrainRequest, DrainResponse, EndpointStatus, GetStatusRequest, GetStatusResponse,
-    ListServicesRequest, ListServicesResponse, PeerStatus, PublishDirectoryRequest,
-    PublishDirectoryResponse, RegisterDescriptorSetRequest, RegisterDescriptorSetResponse,
-    RegisteredService, ReloadRequest, ReloadResponse, ShowDirectoryRequest, ShowDirectoryResponse,
-    WitnessStatus, admin_service_server::AdminService,
+    ListServicesRequest, ListServicesResponse, PeerLedgerStatus, PeerStatus,
+    PublishDirectoryRequest, PublishDirectoryResponse, RegisterDescriptorSetRequest,
+    RegisterDescriptorSetResponse, RegisteredService, ReloadRequest, ReloadResponse,
+    ShowDirectoryRequest, ShowDirectoryResponse, WitnessStatus, admin_service_server::AdminService,
 };
 use banqiao_proto::exchange::v1::SharingAttribute;
 use banqiao_proxy::{Alarm, Snapshot, Standing};
@@ -77,6 +77,7 @@ impl AdminService for Admin {
                 .witnessed
                 .map(|witnessed| timestamp(witnessed.at_s.saturating_mul(1_000_000))),
             witnesses: witnesses(&standing),
+            peer_ledgers: peer_ledgers(&standing),
         }))
     }
 
@@ -401,6 +402,18 @@ impl Admin {
                     .to_owned(),
             );
         }
+        for (city, link) in &standing.links {
+            if link.forked {
+                warnings.push(format!(
+                    "ALARM: {city} has signed two histories of its ledger; both are kept"
+                ));
+            }
+        }
+        for city in &standing.unlinked {
+            warnings.push(format!(
+                "receipts of {city} have not been linked to a witnessed checkpoint for 10 minutes"
+            ));
+        }
         let verifier = core.control.ledger().verifier().to_string();
         let listed = snapshot
             .directory
@@ -434,6 +447,21 @@ fn witnesses(standing: &Standing) -> Vec<WitnessStatus> {
                 nanos: 0,
             }),
             problem: witness.problem.clone().unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn peer_ledgers(standing: &Standing) -> Vec<PeerLedgerStatus> {
+    let links = standing.links.iter();
+    links
+        .map(|(city, link)| PeerLedgerStatus {
+            city: city.as_str().to_owned(),
+            linked_size: link.linked.map_or(0, |head| head.size),
+            waiting_since: link
+                .waiting_since_s
+                .map(|seconds| Timestamp { seconds, nanos: 0 }),
+            problem: link.problem.clone().unwrap_or_default(),
+            forked: link.forked,
         })
         .collect()
 }

@@ -82,6 +82,7 @@ limits! {
     progress_timeout: time (100, 60_000), "time for a PROGRESS entry to become durable; the stream stops after it";
     grants_stale: time (1_000, 60_000), "age at which grants that could not be read again decide nothing any more";
     exchange_skew: time (60_000, 86_400_000), "how far an exchange id's time may be from this gateway's clock when a peer presents it";
+    receipt_age: time (1_000, 3_600_000), "how far the time of another city's receipt may be from this gateway's clock, beside the error bounds of both clocks";
     memory: size (0, 1024 * GIB), "resident memory above which load is shed (85 %) and connections are refused (95 %); 0: no limit";
 }
 

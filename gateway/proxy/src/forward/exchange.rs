@@ -81,6 +81,19 @@ impl Finish {
         }
     }
 
+    /// The block of headers that ends the answer.
+    pub(super) fn last_block(&mut self) -> Option<&mut HeaderMap> {
+        match self {
+            Self::Whole {
+                trailers: Some(trailers),
+                ..
+            }
+            | Self::Streamed { trailers } => Some(trailers),
+            Self::Whole { head, .. } => Some(head.headers_mut()),
+            Self::Stopped(_) | Self::Gone => None,
+        }
+    }
+
     /// Free text for the private part.
     pub(super) fn text(&self) -> Cow<'static, str> {
         match self {
@@ -338,7 +351,7 @@ impl Forward {
         }
         let coding = Coding::of(&parts.headers);
         self.flows.lock().response.announce(coding);
-        let head = self.head(Response::from_parts(parts, ()));
+        let mut head = self.head(Response::from_parts(parts, ()));
         if body.is_end_stream() && head.headers().contains_key(headers::STATUS) {
             self.flows.lock().response.finish()?;
             return Ok(Ok(Back::Finished(Finish::Whole {
@@ -347,6 +360,7 @@ impl Forward {
                 trailers: None,
             })));
         }
+        self.receive_open(head.headers_mut())?;
         let mut cutter = self.cutter(coding);
         if self.plan.method.server_streaming {
             return Ok(Ok(Back::Flowing {
@@ -433,11 +447,12 @@ impl Forward {
 
     async fn downlink(
         &self,
-        head: Response<()>,
+        mut head: Response<()>,
         held: Vec<Bytes>,
         mut body: RecvStream,
         mut cutter: Option<Cutter>,
     ) -> Result<HeaderMap, Stop> {
+        self.issue_open(head.headers_mut());
         self.responder
             .headers(head, false)
             .map_err(|_| Stop::Gone)?;

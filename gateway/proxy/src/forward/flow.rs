@@ -8,6 +8,7 @@ use banqiao_proto::{
     ledger::v1::{Direction, Subject},
 };
 use bytes::Bytes;
+use prost::Message as _;
 
 use crate::{
     refusal::Refusal,
@@ -19,6 +20,9 @@ use crate::{
 
 /// How many subjects one entry holds at the most: 32 KiB, half of an entry.
 pub(crate) const SUBJECTS_PER_ENTRY: usize = DEFAULT_SUBJECTS;
+
+/// Bytes of subjects in a private part that is opened to another gateway: it travels in metadata.
+const SUBJECT_BYTES_PER_OPENING: usize = 2_048;
 
 /// One direction of a call.
 #[derive(Debug)]
@@ -176,6 +180,28 @@ impl Flow {
             .found
             .split_off(self.found.len().min(SUBJECTS_PER_ENTRY));
         std::mem::replace(&mut self.found, rest)
+    }
+
+    /// Subjects found since the last time, as many as a message to another gateway takes; the rest waits for the next entry.
+    pub(crate) fn few_subjects(&mut self) -> Vec<Subject> {
+        let mut subjects = self.subjects();
+        let mut room = SUBJECT_BYTES_PER_OPENING;
+        let fits = subjects
+            .iter()
+            .take_while(
+                |subject| match room.checked_sub(subject.encoded_len() + 4) {
+                    Some(left) => {
+                        room = left;
+                        true
+                    }
+                    None => false,
+                },
+            )
+            .count();
+        let mut rest = subjects.split_off(fits);
+        rest.append(&mut self.found);
+        self.found = rest;
+        subjects
     }
 
     /// Whose fault a malformed direction is decides what the caller sees.

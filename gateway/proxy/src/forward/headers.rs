@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Forward;
 use crate::{
+    receipts::{PRIVATE, RECEIPT, WANT},
     refusal::Refusal,
     wire::{self, Hop},
 };
@@ -44,7 +45,7 @@ impl Forward {
         let call = &self.call;
         let mut map = HeaderMap::with_capacity(headers.len() + 8);
         for (name, value) in headers {
-            let ours = *name == TIMEOUT || *name == HOST || *name == EXCHANGE_ID || *name == CLIENT;
+            let ours = [TIMEOUT, HOST, EXCHANGE_ID, CLIENT, RECEIPT, PRIVATE, WANT].contains(name);
             // `banqiao-to` ends at the provider's gateway; the rest of the admitted metadata goes all the way.
             if ours || (!self.next.peer && name.as_str() == TO) {
                 continue;
@@ -56,6 +57,15 @@ impl Forward {
             && let Ok(client) = HeaderValue::from_str(client)
         {
             map.insert(CLIENT, client);
+        }
+        if self.next.peer {
+            let statement = self.statement.lock();
+            if let Some(own) = &statement.own {
+                map.insert(RECEIPT, wire::binary_value(&own.bytes));
+                if let Some(private) = &statement.private {
+                    map.insert(PRIVATE, private.clone());
+                }
+            }
         }
         if let Some(traceparent) = call.span.traceparent() {
             map.insert(TRACEPARENT, traceparent);

@@ -14,7 +14,7 @@ use super::upkeep::{FILE_POLL, REVISION_POLL, Upkeep};
 use crate::{
     adopt,
     rights::Snapshot,
-    transparency::{Standing, cosigners::Cosigners},
+    transparency::{Standing, cosigners::Cosigners, links::Links},
     worker::{Shared, Worker},
 };
 
@@ -22,6 +22,8 @@ pub use crate::adopt::AdoptError as PublishError;
 
 /// How often a witness that has not cosigned is asked again.
 const WITNESS_EVERY: Duration = Duration::from_secs(5);
+/// How often receipts are linked to witnessed checkpoints: they have a minute (LEDGER.md §3).
+const LINK_EVERY: Duration = Duration::from_secs(5);
 /// How long the calls of a lost lease have to end before a new boot begins.
 const LEASE_CLEAR: Duration = Duration::from_millis(200);
 
@@ -239,6 +241,15 @@ impl Control {
                     _ = ticks.tick() => {}
                     changed = published.changed() => if changed.is_err() { return },
                 }
+            }
+        }));
+        let this = self.clone();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+            let mut links = Links::default();
+            let mut ticks = each(LINK_EVERY);
+            loop {
+                ticks.tick().await;
+                links.run(&this.shared).await;
             }
         }));
         let this = self.clone();

@@ -6,6 +6,8 @@ use banqiao_directory::SpiffeId;
 use banqiao_ledger::{LedgerError, WitnessStep};
 use banqiao_telemetry::Chain;
 use banqiao_tlog::{
+    checkpoint::Checkpoint,
+    note::Note,
     tile::TileId,
     witness::{AddCheckpoint, MAX_REQUEST_BYTES, Refusal, WitnessedLog, decide},
 };
@@ -114,8 +116,13 @@ async fn checkpoint(shared: &Shared) -> Answer {
         let Some(mut note) = reader.checkpoint().await? else {
             return Ok(None);
         };
-        if let Some(head) = reader.head().await? {
-            for line in reader.cosignatures(head.size()).await? {
+        // A newer one may be published at any moment: the cosignatures are those of this one.
+        let size = Note::parse(note.as_bytes())
+            .ok()
+            .and_then(|note| note.text().parse::<Checkpoint>().ok())
+            .map(|checkpoint| checkpoint.size());
+        if let Some(size) = size {
+            for line in reader.cosignatures(size).await? {
                 note.push_str(&line);
                 note.push('\n');
             }

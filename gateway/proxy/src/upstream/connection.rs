@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     cork::Cork,
-    settings::{DATA_FRAME_BUDGET, Limits},
+    settings::{DATA_FRAME_BUDGET, Limits, RECEIPT_ROOM},
 };
 
 /// Resets that may leave a connection at once, and one more in each [`RESET_INTERVAL`]. Below the 20 pending resets
@@ -103,7 +103,7 @@ impl Connection {
             .initial_window_size(limits.stream_window)
             .initial_connection_window_size(limits.connection_window)
             .max_frame_size(limits.frame)
-            .max_header_list_size(limits.header_list * 2)
+            .max_header_list_size(limits.header_list * 2 + RECEIPT_ROOM)
             .data_frame_budget(DATA_FRAME_BUDGET)
             .enable_push(false)
             .handshake(cork.clone())

@@ -5,10 +5,13 @@ mod value;
 use std::sync::LazyLock;
 
 use banqiao_directory::{SpiffeId, holds_identity_number, is_code, mask_identity_numbers};
+use banqiao_ledger::receipt::MAX_RECEIPT_BYTES;
 use banqiao_proto::{
     exchange::v1::{Metadata, MetadataRule, Reason},
     reasons,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use value::{Basis, BasisKind, ExchangeId, Target};
@@ -22,6 +25,8 @@ const MAX_PURPOSE: usize = 64;
 const MAX_OPERATOR: usize = 128;
 /// Longest legal basis, in bytes after percent-decoding.
 const MAX_BASIS: usize = 256;
+/// Largest opening of a private part, in bytes: salt, operator, case, address, and 2 KiB of subjects.
+const MAX_OPENING: usize = 4_096;
 
 /// The hop that a request arrives by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +49,27 @@ impl Hop {
         }
     }
 
-    /// Whether a request must carry the name on this hop. What only gateways send, they always send.
+    /// Whether a request must carry the name on this hop. What only gateways send, they always send unless it is optional.
     const fn requires(self, rule: &MetadataRule) -> bool {
-        self.allows(rule) && (rule.required || !rule.client_to_gateway)
+        self.allows(rule) && !rule.optional && (rule.required || !rule.client_to_gateway)
     }
+}
+
+/// The bytes of a `-bin` value, padded or not. `None`: it is not base64.
+pub(crate) fn binary(value: &HeaderValue) -> Option<Bytes> {
+    let text = value.as_bytes();
+    let text = text.strip_suffix(b"=").unwrap_or(text);
+    let text = text.strip_suffix(b"=").unwrap_or(text);
+    STANDARD_NO_PAD.decode(text).ok().map(Bytes::from)
+}
+
+/// Bytes as a `-bin` value that no hop may put into its table of headers: it never comes again (RFC 7541 §7.1.3).
+pub(crate) fn binary_value(bytes: &[u8]) -> HeaderValue {
+    let mut value = HeaderValue::try_from(STANDARD_NO_PAD.encode(bytes))
+        // Base64 is a valid value.
+        .unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
 }
 
 /// The reserved metadata of a request, parsed.
@@ -67,6 +89,12 @@ pub struct Reserved {
     pub exchange: Option<ExchangeId>,
     /// The client system, as its gateway names it. Present on every hop from a gateway.
     pub client: Option<SpiffeId>,
+    /// The serialised receipt of the consumer's OPEN. Not verified.
+    pub receipt: Option<Bytes>,
+    /// The serialised opening of its private part. Not verified.
+    pub private: Option<Bytes>,
+    /// The client asks for the provider's receipt.
+    pub want_receipt: bool,
 }
 
 /// Why the reserved metadata of a request is refused. `Display` says what is wrong with [`MetadataFault::field`].
@@ -254,6 +282,17 @@ impl Field<'_> {
         Ok(())
     }
 
+    /// The bytes of a `-bin` value, at most `limit` of them (gRPC over HTTP/2, "Custom-Metadata").
+    fn binary(&self, limit: usize) -> Result<Bytes, MetadataFault> {
+        if self.value.len() > limit.div_ceil(3) * 4 {
+            return Err(MetadataFault::TooLong {
+                name: self.name,
+                limit,
+            });
+        }
+        binary(self.value).ok_or_else(|| self.invalid("must be base64"))
+    }
+
     /// The value with its percent-escapes decoded, of at most `limit` bytes.
     fn decoded(&self, limit: usize) -> Result<String, MetadataFault> {
         let encoded = self.ascii(3 * limit)?;
@@ -308,6 +347,14 @@ pub fn check_request(headers: &HeaderMap, hop: Hop) -> Result<Reserved, Metadata
                 .parse()
                 .map_err(|_| field.invalid("must be a SPIFFE ID"))
         })?,
+        receipt: slots.read(Metadata::Receipt, |field| field.binary(MAX_RECEIPT_BYTES))?,
+        private: slots.read(Metadata::Private, |field| field.binary(MAX_OPENING))?,
+        want_receipt: slots
+            .read(Metadata::WantReceipt, |field| match field.ascii(1)? {
+                "1" => Ok(true),
+                _ => Err(field.invalid("must be 1")),
+            })?
+            .unwrap_or(false),
     })
 }
 

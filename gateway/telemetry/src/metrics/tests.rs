@@ -322,6 +322,7 @@ fn eventful() -> Telemetry {
     metrics.stripped_metadata(1);
     metrics.reloaded("certificate", false);
     metrics.ledger_alarm("fork");
+    metrics.receipt("verified");
     metrics.ledger_witnessed(8, 12);
     metrics.witness_cosigned();
     metrics.witness_refused(409);
@@ -361,6 +362,7 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         "banqiao_ledger_writable gauge",
         "banqiao_limit_hits_total counter",
         "banqiao_metadata_stripped_total counter",
+        "banqiao_receipts_total counter",
         "banqiao_reloads_total counter",
         "banqiao_tls_refused_total counter",
         "banqiao_witness_total counter",

@@ -1,0 +1,338 @@
+//! Receipts before the eyes of witnesses: the checkpoint of every receipt is linked to one that the log's witnesses saw, so
+//! that nobody can hand out receipts of a private fork (LEDGER.md §3).
+//!
+//! The proof rests on tiles that the log's own gateway serves. It need not be believed: a tile is used only where it leads
+//! to the witnessed root, and then a signed head with another root is a fork, whoever served it.
+
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
+
+use banqiao_directory::{City, CityCode, Directory};
+use banqiao_ledger::{Contradiction, KeptLinks, LedgerError};
+use banqiao_telemetry::Chain;
+use banqiao_tlog::{
+    checkpoint::{Checkpoint, CheckpointError},
+    cosignature::{QuorumError, witnessed},
+    hash::{Hash, TreeHead},
+    note::{Note, NoteError},
+    proof::{
+        ProofError, SourceError, consistency_proof, consistency_tiles, inclusion_proof,
+        inclusion_tiles, prefix_root, verify_consistency,
+    },
+    tile::{Tile, TileError, TileId},
+};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use tonic::{body::Body, transport::Channel};
+use tower::Service as _;
+
+use super::{Transparency, log_keys, witness_keys};
+use crate::{
+    peers::{self, PeerError},
+    receipts::Signed,
+    worker::Shared,
+};
+
+/// Longest wait for one city.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Largest answer: a tile has 8 KiB, a checkpoint a few signatures.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Heads that are linked in one transaction.
+const TOGETHER: usize = 256;
+/// A city whose receipts wait so long is warned about, and so long makes the gateway degraded (LEDGER.md §3).
+pub(super) const LATE_AFTER_S: i64 = 60;
+pub(super) const DEGRADED_AFTER_S: i64 = 600;
+
+/// How the receipts of another city stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The newest witnessed checkpoint that receipts were linked to.
+    pub linked: Option<TreeHead>,
+    /// Since when there is a receipt that is not linked, in seconds since 1970.
+    pub waiting_since_s: Option<i64>,
+    /// Why the last attempt failed.
+    pub problem: Option<String>,
+    /// The city has signed two histories.
+    pub forked: bool,
+}
+
+/// The connections to the other cities' logs.
+#[derive(Default)]
+pub(crate) struct Links {
+    channels: HashMap<CityCode, Channel>,
+}
+
+/// Why the receipts of a city are not linked.
+#[derive(Debug, thiserror::Error)]
+enum Unlinked {
+    #[error("its newest checkpoint is older than its receipts")]
+    Behind,
+    #[error("its checkpoint is not one of its ledger")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("its answer is too large or broke off")]
+    Body,
+    #[error("the links cannot be kept")]
+    Ledger(#[from] LedgerError),
+    #[error("its checkpoint is not a signed note")]
+    Note(#[from] NoteError),
+    #[error("it does not answer in time")]
+    Patience,
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error("its tiles do not lead to its own checkpoint")]
+    Proof(#[from] ProofError),
+    #[error("its tiles are too few")]
+    Source(#[from] SourceError),
+    #[error("it answers with HTTP status {0}")]
+    Status(StatusCode),
+    #[error("a tile is malformed")]
+    Tile(#[from] TileError),
+    #[error("the connection failed")]
+    Transport(#[from] tonic::transport::Error),
+    #[error("the directory lists no ledger of that city")]
+    Unlisted,
+    #[error("its newest checkpoint has not enough witnesses yet")]
+    Unwitnessed(#[source] QuorumError),
+}
+
+/// What came of an attempt.
+#[derive(Default)]
+struct Outcome {
+    linked: Vec<(TreeHead, Vec<Hash>)>,
+    /// Signed heads that are not of the witnessed history.
+    forks: Vec<Signed>,
+    /// Newer than the witnessed checkpoint: they wait.
+    waiting: Vec<Signed>,
+}
+
+/// A witnessed checkpoint of another city's log.
+struct Anchor {
+    origin: String,
+    note: String,
+    head: TreeHead,
+}
+
+impl Links {
+    /// Links what can be linked now.
+    pub(crate) async fn run(&mut self, shared: &Arc<Shared>) {
+        for code in shared.receipts.waiting() {
+            let snapshot = shared.rights.snapshot();
+            let Some(city) = snapshot.directory.city(code) else {
+                // It has left the network; its receipts stay in the evidence.
+                drop(shared.receipts.take(code));
+                continue;
+            };
+            let signed = shared.receipts.take(code);
+            let linking = self.link(shared, &snapshot.directory, city, &signed);
+            let linked = tokio::time::timeout(PATIENCE, linking)
+                .await
+                .unwrap_or(Err(Unlinked::Patience));
+            let (waiting, outcome) = match linked {
+                Ok((anchor, outcome)) => {
+                    let kept = keep(shared, &anchor, &outcome).await;
+                    match kept {
+                        Ok(()) => (outcome.waiting.clone(), Ok((anchor, outcome))),
+                        Err(error) => (signed, Err(error)),
+                    }
+                }
+                Err(error) => (signed, Err(error)),
+            };
+            for signed in waiting {
+                shared.receipts.remember(code, signed);
+            }
+            if outcome.is_err() {
+                self.channels.remove(&code);
+            }
+            shared.transparency.linked(shared, code, outcome);
+        }
+    }
+
+    async fn link(
+        &mut self,
+        shared: &Arc<Shared>,
+        directory: &Directory,
+        city: &City,
+        signed: &[Signed],
+    ) -> Result<(Anchor, Outcome), Unlinked> {
+        let channel = match self.channels.get_mut(&city.code) {
+            Some(channel) => channel,
+            None => {
+                let channel = peers::channel(shared, city).await?;
+                self.channels.entry(city.code).or_insert(channel)
+            }
+        };
+        let anchor = anchor(channel, directory, city).await?;
+        let mut outcome = Outcome::default();
+        let mut tiles = HashMap::new();
+        for signed in signed {
+            if signed.head.size > anchor.head.size {
+                outcome.waiting.push(signed.clone());
+                continue;
+            }
+            match prove(channel, &mut tiles, &signed.head, &anchor.head).await? {
+                Some(proof) => outcome.linked.push((signed.head, proof)),
+                None => outcome.forks.push(signed.clone()),
+            }
+        }
+        if outcome.linked.is_empty() && outcome.forks.is_empty() {
+            return Err(Unlinked::Behind);
+        }
+        Ok((anchor, outcome))
+    }
+}
+
+/// The city's newest published checkpoint, signed by its key and cosigned by its quorum.
+async fn anchor(
+    channel: &mut Channel,
+    directory: &Directory,
+    city: &City,
+) -> Result<Anchor, Unlinked> {
+    let (origin, keys) = log_keys(city).ok_or(Unlinked::Unlisted)?;
+    let bytes = get(channel, "/log/checkpoint".to_owned()).await?;
+    let note = Note::parse(&bytes)?;
+    let checkpoint = Checkpoint::open(&note, origin, &keys)?;
+    let quorum = city
+        .witness
+        .as_ref()
+        .and_then(|policy| usize::try_from(policy.quorum).ok())
+        .and_then(NonZeroUsize::new);
+    if let Some(quorum) = quorum {
+        let witnesses: Vec<_> = directory
+            .cities()
+            .iter()
+            .filter(|other| other.code != city.code)
+            .flat_map(witness_keys)
+            .collect();
+        witnessed(&note, &witnesses, quorum).map_err(Unlinked::Unwitnessed)?;
+    }
+    Ok(Anchor {
+        origin: origin.to_owned(),
+        note: note.to_string(),
+        head: checkpoint.head(),
+    })
+}
+
+/// The proof that a signed head is the beginning of the witnessed one. `None`: it is proven not to be.
+async fn prove(
+    channel: &mut Channel,
+    tiles: &mut HashMap<TileId, Vec<Hash>>,
+    head: &TreeHead,
+    anchor: &TreeHead,
+) -> Result<Option<Vec<Hash>>, Unlinked> {
+    if head.size == anchor.size {
+        return Ok((head.root == anchor.root).then(Vec::new));
+    }
+    let Some(last) = head.size.checked_sub(1) else {
+        return Err(Unlinked::Proof(ProofError::EmptyTree));
+    };
+    let leaf_tile = TileId::widest(0, last / 256, anchor.size);
+    let wanted: BTreeSet<TileId> = inclusion_tiles(last, anchor.size)?
+        .into_iter()
+        .chain(consistency_tiles(head.size, anchor.size)?)
+        .chain(leaf_tile)
+        .collect();
+    for id in wanted {
+        if let Entry::Vacant(missing) = tiles.entry(id) {
+            let bytes = get(channel, format!("/log/{id}")).await?;
+            missing.insert(Tile::from_bytes(id, &bytes)?.hashes().to_vec());
+        }
+    }
+    let hashes = |id: TileId| tiles.get(&id).map(Vec::as_slice);
+    let leaf = leaf_tile
+        .and_then(hashes)
+        .and_then(|leaves| leaves.get(usize::try_from(last % 256).ok()?))
+        .ok_or(ProofError::TooShort)?;
+    let path = inclusion_proof(last, anchor.size, &hashes)?;
+    if prefix_root(leaf, last, &path, anchor)? != head.root {
+        return Ok(None);
+    }
+    let proof = consistency_proof(head.size, anchor.size, &hashes)?;
+    verify_consistency(head, anchor, &proof)?;
+    Ok(Some(proof))
+}
+
+async fn get(channel: &mut Channel, path: String) -> Result<bytes::Bytes, Unlinked> {
+    let mut request = Request::new(Body::new(Empty::new()));
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = path.parse().map_err(|_| Unlinked::Body)?;
+    std::future::poll_fn(|cx| channel.poll_ready(cx)).await?;
+    let (head, body) = channel.call(request).await?.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(Unlinked::Status(head.status));
+    }
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    Ok(body.map_err(|_| Unlinked::Body)?.to_bytes())
+}
+
+async fn keep(shared: &Shared, anchor: &Anchor, outcome: &Outcome) -> Result<(), Unlinked> {
+    for links in outcome.linked.chunks(TOGETHER) {
+        let kept = KeptLinks {
+            origin: anchor.origin.clone(),
+            note: anchor.note.clone(),
+            size: anchor.head.size,
+            links: links.to_vec(),
+        };
+        shared.ledger.keep_links(kept).await?;
+    }
+    for fork in &outcome.forks {
+        let kept = Contradiction {
+            origin: anchor.origin.clone(),
+            time_us: shared.clock.now_us(),
+            first: anchor.note.clone(),
+            second: fork.note.clone(),
+        };
+        shared.ledger.keep_contradiction(kept).await?;
+    }
+    Ok(())
+}
+
+impl Transparency {
+    fn linked(
+        &self,
+        shared: &Shared,
+        city: CityCode,
+        outcome: Result<(Anchor, Outcome), Unlinked>,
+    ) {
+        let now_s = shared.clock.now_s();
+        let mut state = self.state.lock();
+        let link = state.links.entry(city).or_default();
+        match outcome {
+            Ok((anchor, outcome)) => {
+                for _ in &outcome.linked {
+                    shared.metrics.receipt("linked");
+                }
+                link.problem = None;
+                link.waiting_since_s = (!outcome.waiting.is_empty()).then_some(now_s);
+                if !outcome.linked.is_empty() {
+                    link.linked = Some(anchor.head);
+                }
+                if !outcome.forks.is_empty() {
+                    link.forked = true;
+                    shared.metrics.ledger_alarm("peer_fork");
+                    tracing::error!(
+                        city = city.as_str(),
+                        origin = anchor.origin,
+                        size = anchor.head.size,
+                        heads = outcome.forks.len(),
+                        "a city has signed two histories of its ledger; both are kept"
+                    );
+                }
+            }
+            Err(error) => {
+                let since = *link.waiting_since_s.get_or_insert(now_s);
+                link.problem = Some(Chain(&error).to_string());
+                if now_s.saturating_sub(since) > LATE_AFTER_S {
+                    tracing::warn!(
+                        city = city.as_str(),
+                        error = %Chain(&error),
+                        "receipts are not linked to a witnessed checkpoint"
+                    );
+                }
+            }
+        }
+    }
+}
