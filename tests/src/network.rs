@@ -61,6 +61,7 @@ pub struct Plan {
     replicas: usize,
     directory_lifetime_s: i64,
     tweak: Tweak,
+    draft: Arc<dyn Fn(&mut Table) + Send + Sync>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -79,6 +80,7 @@ impl Plan {
             replicas: 1,
             directory_lifetime_s: 86_400,
             tweak: Arc::new(|_, _| {}),
+            draft: Arc::new(|_| {}),
         }
     }
 
@@ -101,6 +103,26 @@ impl Plan {
     pub fn tweak(mut self, tweak: impl Fn(&str, &mut Table) + Send + Sync + 'static) -> Self {
         self.tweak = Arc::new(tweak);
         self
+    }
+
+    /// Changes the first directory before it is signed.
+    #[must_use]
+    pub fn draft(mut self, draft: impl Fn(&mut Table) + Send + Sync + 'static) -> Self {
+        self.draft = Arc::new(draft);
+        self
+    }
+
+    /// Every city demands receipts.
+    #[must_use]
+    pub fn receipts_required(self) -> Self {
+        self.draft(|document| {
+            let cities = document.get_mut("cities").and_then(Value::as_array_mut);
+            for city in cities.into_iter().flatten() {
+                if let Value::Table(city) = city {
+                    set(city, "features.receipts", "required");
+                }
+            }
+        })
     }
 
     /// Lays everything out on disk and starts nothing.
@@ -222,7 +244,8 @@ impl Network {
                 plan.replicas,
             )?);
         }
-        let directory = Draft::new(&cities, plan.directory_lifetime_s);
+        let mut directory = Draft::new(&cities, plan.directory_lifetime_s);
+        (plan.draft)(&mut directory.document);
         let mut network = Self {
             cities,
             directory,
@@ -655,7 +678,12 @@ fn host() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 64 | (high & 63), middle, low.max(2)))
 }
 
-pub(crate) fn free_address() -> Result<SocketAddr> {
+/// An address that nobody listens on.
+///
+/// # Errors
+///
+/// Fails when the machine has none left.
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((host(), 0))?.local_addr()?)
 }
 
