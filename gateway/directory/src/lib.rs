@@ -34,4 +34,6 @@ pub use key::{KeyError, PublicKey, SigningKey};
 pub use name::{CityCode, NameError, SpiffeId, TrustDomain};
 pub use personal::{holds_identity_number, mask_identity_numbers};
 pub use text::{is_code, is_plain_text};
-pub use verify::{DirectoryError, SignersOf, missing_signatures, verify_first, verify_next};
+pub use verify::{
+    DirectoryError, SignersOf, missing_signatures, verify_first, verify_history, verify_next,
+};

@@ -180,6 +180,35 @@ pub fn verify_next(current: &Directory, envelope: &Envelope) -> Result<Directory
     }
 }
 
+/// Every version that an envelope shows on the way from the pinned first one, in order of version: what was in force when.
+///
+/// # Errors
+/// As of [`verify_first`]. Links of the history that do not verify are passed over.
+pub fn verify_history(
+    envelope: &Envelope,
+    pin: &[u8; 32],
+) -> Result<Vec<Directory>, DirectoryError> {
+    let last = verify_first(envelope, pin)?;
+    let mut links: Vec<(Directory, &Envelope)> = envelope
+        .history()
+        .iter()
+        .filter_map(|link| Some((parse(link).ok()?, link)))
+        .collect();
+    links.sort_by_key(|(link, _)| link.version());
+    let mut versions: Vec<Directory> = Vec::new();
+    for (link, signed) in links {
+        let follows = match versions.last() {
+            None => signed.digest() == *pin,
+            Some(held) => newer(held, &link).is_ok() && admit(held, &link, signed).is_ok(),
+        };
+        if follows {
+            versions.push(link);
+        }
+    }
+    versions.push(last);
+    Ok(versions)
+}
+
 /// What is still to be signed before an envelope can follow `current` (or stand first), in plain words.
 ///
 /// # Errors

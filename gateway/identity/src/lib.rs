@@ -24,6 +24,7 @@ mod crl;
 mod fault;
 mod handshake;
 mod identity;
+mod past;
 pub mod pki;
 mod profile;
 mod tls;
@@ -35,5 +36,6 @@ pub use crl::{CrlError, CrlOutcome, CrlStanding, CrlState, CrlWarning, MAX_CRL_B
 pub use fault::{CertificateFault, handshake_fault, refusal_by_peer};
 pub use handshake::HandshakeError;
 pub use identity::{DEFAULT_CRL_GRACE, Identity, IdentityError, IdentitySettings};
+pub use past::peer_at;
 pub use tls::Expect;
 pub use trust::Peer;

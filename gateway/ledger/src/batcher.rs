@@ -236,6 +236,9 @@ impl Batcher {
                 Command::KeepCosignature(kept, answer) => {
                     let _ = answer.send(self.keep_cosignature(&kept).await);
                 }
+                Command::KeepCredential(kept, answer) => {
+                    let _ = answer.send(self.keep_credential(&kept).await);
+                }
                 Command::KeepContradiction(kept, answer) => {
                     let _ = answer.send(self.keep_contradiction(&kept).await);
                 }
@@ -298,6 +301,9 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
+                Command::KeepCredential(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepContradiction(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
@@ -328,6 +334,9 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
+                Command::KeepCredential(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepContradiction(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }

@@ -23,7 +23,7 @@ use crate::{
     reader::Reader,
     store::{Reads, StoreError, StoreUrl},
     tally::Tally,
-    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
+    witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// Appends that may wait at once. At 20,000 entries a second this is a fifth of a second.
@@ -366,6 +366,20 @@ impl Ledger {
     pub async fn keep_links(&self, kept: KeptLinks) -> Result<(), LedgerError> {
         let (answer, receiver) = oneshot::channel();
         self.0.core.queue.command(Command::KeepLinks(kept, answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Keeps a certificate or CRL for evidence of the calls that rest on it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub async fn keep_credential(&self, kept: Credential) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0
+            .core
+            .queue
+            .command(Command::KeepCredential(kept, answer));
         receiver.await.unwrap_or(Err(LedgerError::Closed))
     }
 

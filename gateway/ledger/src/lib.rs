@@ -45,4 +45,6 @@ pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
 pub use store::StoreError;
-pub use witness::{Contradiction, KeptCosignature, KeptLinks, Linked, WitnessStep};
+pub use witness::{
+    Contradiction, Credential, CredentialKind, KeptCosignature, KeptLinks, Linked, WitnessStep,
+};

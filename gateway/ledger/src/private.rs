@@ -180,12 +180,24 @@ pub(crate) fn seal(
 /// # Errors
 ///
 /// When the key, the uid, the ciphertext and the commitment do not all belong together.
+#[cfg(test)]
 pub(crate) fn open(
     keys: &MonthKeys,
     uid: &[u8; 16],
     committed: &[u8],
     ciphertext: &[u8],
 ) -> Result<PrivatePart, PrivateError> {
+    let opening = opening(keys, uid, committed, ciphertext)?;
+    PrivatePart::decode(opening.content.as_slice()).map_err(|_| PrivateError::Malformed)
+}
+
+/// As [`open`], with the salt: what shows others that the entry commits to it.
+pub(crate) fn opening(
+    keys: &MonthKeys,
+    uid: &[u8; 16],
+    committed: &[u8],
+    ciphertext: &[u8],
+) -> Result<PrivateOpening, PrivateError> {
     let (sealed, nonce) = ciphertext
         .split_last_chunk::<NONCE>()
         .ok_or(PrivateError::Decryption)?;
@@ -203,7 +215,10 @@ pub(crate) fn open(
         .ok_or(PrivateError::Malformed)?;
     verify_slices_are_equal(&commitment(salt, bytes), committed)
         .map_err(|_| PrivateError::Commitment)?;
-    PrivatePart::decode(bytes).map_err(|_| PrivateError::Malformed)
+    Ok(PrivateOpening {
+        salt: salt.to_vec(),
+        content: bytes.to_vec(),
+    })
 }
 
 fn tokens(keys: &MonthKeys, private: &PrivatePart) -> Vec<Token> {

@@ -17,7 +17,7 @@ use crate::{
     append::{AppendError, Appended},
     ledger::LedgerError,
     prepare::Prepared,
-    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
+    witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// How an append ended.
@@ -143,6 +143,8 @@ pub(crate) enum Command {
     KeepCosignature(KeptCosignature, oneshot::Sender<Result<(), LedgerError>>),
     /// Keep the links of receipts to a witnessed checkpoint.
     KeepLinks(KeptLinks, oneshot::Sender<Result<(), LedgerError>>),
+    /// Keep a certificate or CRL.
+    KeepCredential(Credential, oneshot::Sender<Result<(), LedgerError>>),
     /// Keep two checkpoints of one log that contradict each other.
     KeepContradiction(Contradiction, oneshot::Sender<Result<(), LedgerError>>),
     /// Move the witness's memory of another log on.

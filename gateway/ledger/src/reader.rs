@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use banqiao_proto::ledger::v1::PrivatePart;
+use banqiao_proto::ledger::v1::{PrivateOpening, PrivatePart};
 use bytes::Bytes;
+use prost::Message as _;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -121,6 +122,18 @@ impl Reader {
         self.open(&stored).await
     }
 
+    /// As [`Self::open_private`], with the salt of the commitment: it shows others that the entry commits to it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::open_private`].
+    pub async fn private_opening(&self, index: u64) -> Result<Option<PrivateOpening>, StoreError> {
+        let Some(stored) = self.core.reads.range(index, index + 1).await?.pop() else {
+            return Ok(None);
+        };
+        self.unseal(&stored).await
+    }
+
     /// Entries from an index on, and then each as it is committed. `None`: only new ones.
     ///
     /// # Errors
@@ -146,6 +159,14 @@ impl Reader {
     }
 
     async fn open(&self, stored: &Stored) -> Result<Option<PrivatePart>, StoreError> {
+        let malformed = |_| StoreError::Private(private::PrivateError::Malformed);
+        let opening = self.unseal(stored).await?;
+        opening
+            .map(|opening| PrivatePart::decode(opening.content.as_slice()).map_err(malformed))
+            .transpose()
+    }
+
+    async fn unseal(&self, stored: &Stored) -> Result<Option<PrivateOpening>, StoreError> {
         let Decoded::Entry(entry) = decode(stored)? else {
             return Ok(None);
         };
@@ -167,7 +188,7 @@ impl Reader {
             .as_slice()
             .try_into()
             .map_err(|_| StoreError::Corrupt("uid"))?;
-        private::open(&keys, &uid, &entry.private_commitment, &sealed.ciphertext)
+        private::opening(&keys, &uid, &entry.private_commitment, &sealed.ciphertext)
             .map(Some)
             .map_err(StoreError::Private)
     }

@@ -17,7 +17,7 @@ use crate::{
     prepare::CallId,
     private::Token,
     reader::{Order, Stored},
-    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
+    witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// Calls the store that is there.
@@ -225,6 +225,11 @@ impl Writer {
         each!(self, store => store.keep_links(kept).await)
     }
 
+    /// Keeps a certificate or a CRL, unless it is there.
+    pub(crate) async fn keep_credential(&mut self, kept: &Credential) -> Result<(), Fault> {
+        each!(self, store => store.keep_credential(kept).await)
+    }
+
     /// Keeps two checkpoints of one log that contradict each other.
     pub(crate) async fn keep_contradiction(&mut self, kept: &Contradiction) -> Result<(), Fault> {
         each!(self, store => store.keep_contradiction(kept).await)
@@ -415,6 +420,25 @@ impl Reads {
         head: &TreeHead,
     ) -> Result<Option<(String, Vec<u8>)>, StoreError> {
         each!(self, store => store.link(origin, head).await)
+    }
+
+    pub(crate) async fn credential(
+        &self,
+        kind: i16,
+        name: &[u8; 32],
+        at_us: i64,
+    ) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+        each!(self, store => store.credential(kind, name, at_us).await)
+    }
+
+    pub(crate) async fn checkpoint_over(
+        &self,
+        index: u64,
+        cosignatures: u32,
+    ) -> Result<Option<(u64, String)>, StoreError> {
+        let row = each!(self, store => store.checkpoint_over(index, cosignatures).await)?;
+        row.map(|(size, note)| Ok((number(size)?, note)))
+            .transpose()
     }
 
     pub(crate) async fn contradictions(&self) -> Result<Vec<ContradictionRow>, StoreError> {

@@ -43,6 +43,36 @@ pub struct Contradiction {
     pub second: String,
 }
 
+/// Kind of a credential. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CredentialKind {
+    /// A certificate (DER) of a system that called; its name is the SHA-256 of its public key.
+    Certificate = 1,
+    /// A CRL (DER); its name is the SHA-256 of its city's trust domain.
+    Crl = 2,
+}
+
+impl CredentialKind {
+    /// The number that is stored.
+    pub(crate) const fn number(self) -> i16 {
+        self as i16
+    }
+}
+
+/// A certificate or CRL, as it was at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// What it is.
+    pub kind: CredentialKind,
+    /// What it is found by.
+    pub name: [u8; 32],
+    /// When it was first seen, microseconds UTC.
+    pub time_us: i64,
+    /// DER.
+    pub bytes: Vec<u8>,
+}
+
 /// A receipt's tree, linked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     clients::ConnectionSlot,
     connection::{self, Conn},
+    credentials,
     worker::Worker,
 };
 
@@ -123,6 +124,11 @@ async fn serve(
         }
         Ok(Ok((tls, peer))) => (tls, Arc::new(peer)),
     };
+    if listener == Listener::Client
+        && let Some([leaf, ..]) = tls.get_ref().1.peer_certificates()
+    {
+        credentials::keep_certificate(shared, peer.key_sha256, leaf);
+    }
     let Some(client) = slot.identify(&peer.id) else {
         shared.metrics.limit_hit("connections_per_peer");
         shared.ledger.count(Reason::Overloaded, Some(&peer.id));

@@ -21,6 +21,7 @@ mod carried;
 mod clients;
 mod connection;
 mod cork;
+mod credentials;
 mod forward;
 mod gateway;
 mod identity;

@@ -22,6 +22,7 @@ use crate::{
     calls::Calls,
     clients::Clients,
     connection::Conn,
+    credentials::Kept,
     local::LocalServices,
     peers::Peers,
     pressure::Pressure,
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) local: LocalServices,
     pub(crate) transparency: Transparency,
     pub(crate) receipts: Receipts,
+    pub(crate) credentials: Kept,
     /// Bytes that are held for disclosure at this moment.
     pub(crate) disclosure: Arc<tokio::sync::Semaphore>,
     /// No new calls.

@@ -45,3 +45,15 @@ CREATE TABLE contradiction (
     second  TEXT     NOT NULL,
     PRIMARY KEY (ledger, origin, second)
 );
+
+-- Certificates of those who called, and CRLs, as they were: what evidence of a call needs later.
+CREATE TABLE credential (
+    ledger  SMALLINT NOT NULL,
+    kind    SMALLINT NOT NULL,
+    -- SHA-256 of the certificate's public key, or of the name of the CRL's city.
+    name    BYTEA    NOT NULL CHECK (length(name) = 32),
+    -- When it was first seen here, microseconds UTC.
+    time_us BIGINT   NOT NULL,
+    bytes   BYTEA    NOT NULL,
+    PRIMARY KEY (ledger, kind, name, time_us)
+);

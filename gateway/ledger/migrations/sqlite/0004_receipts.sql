@@ -46,3 +46,15 @@ CREATE TABLE contradiction (
     second  TEXT    NOT NULL,
     PRIMARY KEY (ledger, origin, second)
 ) STRICT;
+
+-- Certificates of those who called, and CRLs, as they were: what evidence of a call needs later.
+CREATE TABLE credential (
+    ledger  INTEGER NOT NULL,
+    kind    INTEGER NOT NULL,
+    -- SHA-256 of the certificate's public key, or of the name of the CRL's city.
+    name    BLOB    NOT NULL CHECK (length(name) = 32),
+    -- When it was first seen here, microseconds UTC.
+    time_us INTEGER NOT NULL,
+    bytes   BLOB    NOT NULL,
+    PRIMARY KEY (ledger, kind, name, time_us)
+) STRICT;

@@ -11,7 +11,7 @@ use crate::{
     ledger::{LedgerError, LedgerState},
     plan::Head,
     store::{CommitFault, Fault, StoreError, Writer},
-    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
+    witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 /// Largest subtree at the right edge that is computed anew at a start.
@@ -173,6 +173,14 @@ impl Batcher {
             return Err(LedgerError::Unavailable);
         };
         let kept = writer.keep_links(kept).await;
+        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    pub(super) async fn keep_credential(&mut self, kept: &Credential) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let kept = writer.keep_credential(kept).await;
         kept.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 

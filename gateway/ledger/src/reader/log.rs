@@ -18,7 +18,7 @@ use super::Reader;
 use crate::{
     append::EvidenceKind,
     store::StoreError,
-    witness::{Contradiction, Linked},
+    witness::{Contradiction, Credential, CredentialKind, Linked},
 };
 
 /// Why a proof cannot be given.
@@ -57,6 +57,31 @@ impl Reader {
         Ok(Some(Linked { note, proof }))
     }
 
+    /// The certificate or CRL with a name as it was known at a moment (microseconds UTC); where none was, the first one
+    /// after it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn credential(
+        &self,
+        kind: CredentialKind,
+        name: [u8; 32],
+        at_us: i64,
+    ) -> Result<Option<Credential>, StoreError> {
+        let row = self
+            .core
+            .reads
+            .credential(kind.number(), &name, at_us)
+            .await?;
+        Ok(row.map(|(time_us, bytes)| Credential {
+            kind,
+            name,
+            time_us,
+            bytes,
+        }))
+    }
+
     /// Checkpoints of other logs that contradict each other, oldest first.
     ///
     /// # Errors
@@ -71,6 +96,28 @@ impl Reader {
             second,
         };
         Ok(rows.into_iter().map(contradiction).collect())
+    }
+
+    /// The first published checkpoint that holds an entry and has so many cosignatures, with them; else the newest that
+    /// holds it. `None`: none does yet.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn checkpoint_over(
+        &self,
+        index: u64,
+        cosignatures: u32,
+    ) -> Result<Option<String>, StoreError> {
+        let reads = &self.core.reads;
+        let Some((size, mut note)) = reads.checkpoint_over(index, cosignatures).await? else {
+            return Ok(None);
+        };
+        for line in reads.cosignatures(size).await? {
+            note.push_str(&line);
+            note.push('\n');
+        }
+        Ok(Some(note))
     }
 
     /// What another city has proven beside our entry with an index.

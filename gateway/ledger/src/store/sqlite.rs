@@ -17,7 +17,7 @@ use crate::{
     digest::Frontier,
     keyring::Month,
     plan::{Found, Head, Plan, Wanted},
-    witness::{Contradiction, KeptCosignature, KeptLinks, WitnessStep},
+    witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
 mod audit;
@@ -311,6 +311,25 @@ impl Writer {
             let _ = self.rollback().await;
         }
         outcome
+    }
+
+    pub(crate) async fn keep_credential(&mut self, kept: &Credential) -> Result<(), Fault> {
+        let insert = query(
+            "INSERT INTO credential (ledger, kind, name, time_us, bytes) \
+             SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM credential \
+             WHERE ledger = ?1 AND kind = ?2 AND name = ?3 AND bytes = ?5) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(LEDGER)
+        .bind(kept.kind.number())
+        .bind(&kept.name[..])
+        .bind(kept.time_us)
+        .bind(&kept.bytes);
+        insert
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        Ok(())
     }
 
     pub(crate) async fn keep_contradiction(&mut self, kept: &Contradiction) -> Result<(), Fault> {

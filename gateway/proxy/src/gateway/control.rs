@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::upkeep::{FILE_POLL, REVISION_POLL, Upkeep};
 use crate::{
-    adopt,
+    adopt, credentials,
     rights::Snapshot,
     transparency::{Standing, cosigners::Cosigners, links::Links},
     worker::{Shared, Worker},
@@ -215,6 +215,7 @@ impl Control {
                 this.upkeep.read_certificate();
                 this.upkeep.read_directory().await;
                 this.upkeep.read_crls();
+                credentials::keep_crls(&this.shared);
                 this.upkeep.gauge();
             }
         }));

@@ -235,6 +235,57 @@ impl Reads {
         .map_err(StoreError::Database)
     }
 
+    /// The newest that was there at a moment, else the first.
+    pub(crate) async fn credential(
+        &self,
+        kind: i16,
+        name: &[u8; 32],
+        at_us: i64,
+    ) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+        query_as(
+            "SELECT time_us, bytes FROM credential WHERE ledger = $1 AND kind = $2 AND name = $3 \
+             ORDER BY (time_us <= $4) DESC, \
+             CASE WHEN time_us <= $4 THEN -time_us ELSE time_us END LIMIT 1",
+        )
+        .bind(LEDGER)
+        .bind(kind)
+        .bind(&name[..])
+        .bind(at_us)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+    }
+
+    pub(crate) async fn checkpoint_over(
+        &self,
+        index: u64,
+        cosignatures: u32,
+    ) -> Result<Option<(i64, String)>, StoreError> {
+        let cosigned = query_as(
+            "SELECT size, note FROM checkpoint c WHERE ledger = $1 AND size > $2 \
+             AND (SELECT count(*) FROM cosignature s WHERE s.ledger = $1 AND s.size = c.size) >= $3 \
+             ORDER BY size LIMIT 1",
+        )
+        .bind(LEDGER)
+        .bind(stored(index)?)
+        .bind(i64::from(cosignatures))
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Database)?;
+        if cosigned.is_some() {
+            return Ok(cosigned);
+        }
+        query_as(
+            "SELECT size, note FROM checkpoint WHERE ledger = $1 AND size > $2 \
+             ORDER BY size DESC LIMIT 1",
+        )
+        .bind(LEDGER)
+        .bind(stored(index)?)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+    }
+
     pub(crate) async fn contradictions(&self) -> Result<Vec<ContradictionRow>, StoreError> {
         query_as(
             "SELECT origin, time_us, first, second FROM contradiction WHERE ledger = $1 \
