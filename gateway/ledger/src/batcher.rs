@@ -233,6 +233,9 @@ impl Batcher {
         }
         for command in taken.commands {
             match command {
+                Command::ClaimTurn(turn, answer) => {
+                    let _ = answer.send(self.claim_turn(&turn).await);
+                }
                 Command::KeepCosignature(kept, answer) => {
                     let _ = answer.send(self.keep_cosignature(&kept).await);
                 }
@@ -292,6 +295,9 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
+                Command::ClaimTurn(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepCosignature(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
@@ -316,6 +322,9 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
+                Command::ClaimTurn(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepCosignature(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }

@@ -138,6 +138,7 @@ impl Preparer {
             summary: entry.summary.take(),
             admin: entry.admin.take(),
             read: entry.read.take(),
+            reconciled: entry.reconciled.take(),
             ..Entry::default()
         };
         let prepared = Box::new(Prepared {
@@ -209,6 +210,7 @@ fn check_effects(effects: &[Effect], call: Option<CallId>) -> Result<(), AppendE
             Effect::Claim { consumer } => (consumer, true),
             Effect::Close { peer } | Effect::Open { peer } => (peer, true),
             Effect::DeleteDocument { key, .. } | Effect::PutDocument { key, .. } => (key, false),
+            Effect::Reconciled(step) => (&step.city, false),
         };
         if name.len() > MAX_NAME_BYTES {
             return Err(AppendError::TooLarge);

@@ -17,6 +17,7 @@ use crate::{
     append::{AppendError, Appended},
     ledger::LedgerError,
     prepare::Prepared,
+    reconcile::Turn,
     witness::{KeptCosignature, WitnessStep},
 };
 
@@ -141,6 +142,8 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
     /// Keep a witness's signature under one of our checkpoints.
     KeepCosignature(KeptCosignature, oneshot::Sender<Result<(), LedgerError>>),
+    /// Take a turn at comparing with another city.
+    ClaimTurn(Turn, oneshot::Sender<Result<Option<i64>, LedgerError>>),
     /// Move the witness's memory of another log on.
     StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.
