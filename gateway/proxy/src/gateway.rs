@@ -28,6 +28,7 @@ use crate::{
     local::LocalServices,
     peers::Peers,
     pressure::Pressure,
+    reconcile::{ReconcileSettings, Reconciliation},
     rights::{Rights, Route, Snapshot},
     settings::Limits,
     state,
@@ -73,6 +74,8 @@ pub struct Parts {
     pub directory_pin: [u8; 32],
     /// Files and folders of CRLs, watched.
     pub crl_files: Vec<PathBuf>,
+    /// When the ledger is compared with those of the other cities.
+    pub reconcile: ReconcileSettings,
     /// How often peers are asked for directories, CRLs and catalogues.
     pub refresh: Duration,
     /// Measurements.
@@ -187,6 +190,7 @@ impl Gateway {
             ledger: parts.ledger,
             local: LocalServices::new(),
             transparency: Transparency::new(parts.witness),
+            reconciliation: Reconciliation::new(parts.reconcile),
             metrics: parts.metrics,
             names: parts.names,
             peers: Peers::default(),

@@ -25,6 +25,7 @@ use crate::{
     local::LocalServices,
     peers::Peers,
     pressure::Pressure,
+    reconcile::Reconciliation,
     rights::Rights,
     settings::Limits,
     transparency::Transparency,
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     pub(crate) local: LocalServices,
     pub(crate) transparency: Transparency,
+    pub(crate) reconciliation: Reconciliation,
     /// Bytes that are held for disclosure at this moment.
     pub(crate) disclosure: Arc<tokio::sync::Semaphore>,
     /// No new calls.

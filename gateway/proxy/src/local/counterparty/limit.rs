@@ -1,0 +1,105 @@
+//! How much another city may read of this ledger.
+
+use std::{collections::HashMap, sync::Arc};
+
+use banqiao_directory::CityCode;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+/// Reads of one city in each minute: a comparison by itself takes a handful, one of a whole day some hundred.
+const READS_PER_MINUTE: u32 = 600;
+/// Comparisons of one city at once: each keeps one connection of the database busy, of which there are four.
+const COMPARISONS: usize = 2;
+
+/// What each other city has read lately.
+#[derive(Debug, Default)]
+pub(crate) struct Counterparts(Mutex<HashMap<CityCode, Counterpart>>);
+
+#[derive(Debug)]
+struct Counterpart {
+    left: u32,
+    since: Instant,
+    comparing: Arc<Semaphore>,
+}
+
+/// A city reads too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Busy;
+
+impl Counterparts {
+    /// Counts a read of a city.
+    ///
+    /// # Errors
+    ///
+    /// When it has read as much as it may in a minute.
+    pub(super) fn take(&self, city: CityCode) -> Result<(), Busy> {
+        self.with(city, |counterpart| {
+            let refill =
+                counterpart.since.elapsed().as_millis() * u128::from(READS_PER_MINUTE) / 60_000;
+            if refill > 0 {
+                let refill = u32::try_from(refill).unwrap_or(u32::MAX);
+                let left = counterpart.left.saturating_add(refill);
+                counterpart.left = left.min(READS_PER_MINUTE);
+                counterpart.since = Instant::now();
+            }
+            counterpart.left = counterpart.left.checked_sub(1).ok_or(Busy)?;
+            Ok(())
+        })
+    }
+
+    /// Begins a comparison of a city; it counts until the permit is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When it compares too much at once.
+    pub(super) fn turn(&self, city: CityCode) -> Result<OwnedSemaphorePermit, Busy> {
+        let comparing = self.with(city, |counterpart| Arc::clone(&counterpart.comparing));
+        comparing.try_acquire_owned().map_err(|_| Busy)
+    }
+
+    fn with<T>(&self, city: CityCode, use_it: impl FnOnce(&mut Counterpart) -> T) -> T {
+        let mut counterparts = self.0.lock();
+        use_it(counterparts.entry(city).or_insert_with(|| Counterpart {
+            left: READS_PER_MINUTE,
+            since: Instant::now(),
+            comparing: Arc::new(Semaphore::new(COMPARISONS)),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_city_reads_so_much_a_minute_and_no_more() {
+        let counterparts = Counterparts::default();
+        let (one, other) = ("370200".parse().unwrap(), "370600".parse().unwrap());
+        for _ in 0..READS_PER_MINUTE {
+            counterparts.take(one).unwrap();
+        }
+        assert_eq!(counterparts.take(one), Err(Busy));
+        assert_eq!(counterparts.take(other), Ok(()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for _ in 0..READS_PER_MINUTE / 60 {
+            counterparts.take(one).unwrap();
+        }
+        assert_eq!(counterparts.take(one), Err(Busy));
+    }
+
+    #[test]
+    fn comparison_counts_until_it_ends() {
+        let counterparts = Counterparts::default();
+        let city = "370200".parse().unwrap();
+        let held: Vec<_> = (0..COMPARISONS).map(|_| counterparts.turn(city)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert!(counterparts.turn(city).is_err());
+        drop(held);
+        assert!(counterparts.turn(city).is_ok());
+    }
+}
