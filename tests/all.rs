@@ -32,6 +32,8 @@ mod harness;
 mod memory;
 #[path = "all/paths.rs"]
 mod paths;
+#[path = "all/reconcile.rs"]
+mod reconcile;
 #[path = "all/refusals.rs"]
 mod refusals;
 #[path = "all/rights.rs"]

@@ -81,7 +81,7 @@ impl Reads {
 }
 
 impl Writer {
-    /// Takes or renews a turn. `None`: another boot has it.
+    /// Takes or renews a turn. `None`: another boot has it, and lives.
     pub(crate) async fn claim_turn(
         &mut self,
         boot: Uuid,
@@ -103,7 +103,10 @@ impl Writer {
                 "UPDATE reconcile SET holder = $3, \
                  held_us = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $4 \
                  WHERE ledger = $1 AND city = $2 AND (holder IS NULL OR holder = $3 \
-                 OR held_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) \
+                 OR held_us < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+                 OR NOT EXISTS (SELECT 1 FROM lease l WHERE l.ledger = $1 \
+                 AND l.boot = reconcile.holder AND NOT l.fenced AND l.until_us > \
+                 (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)) \
                  RETURNING until_ms",
             )
             .bind(LEDGER)

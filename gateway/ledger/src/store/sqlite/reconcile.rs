@@ -79,7 +79,7 @@ impl Reads {
 }
 
 impl Writer {
-    /// Takes or renews a turn. `None`: another boot has it.
+    /// Takes or renews a turn. One process owns the file: every other boot that had it is over.
     pub(crate) async fn claim_turn(
         &mut self,
         boot: Uuid,
@@ -99,14 +99,12 @@ impl Writer {
         let until_us = now_us.saturating_add(turn.micros());
         query_scalar(
             "UPDATE reconcile SET holder = ?3, held_us = ?4 \
-             WHERE ledger = ?1 AND city = ?2 AND (holder IS NULL OR holder = ?3 OR held_us < ?5) \
-             RETURNING until_ms",
+             WHERE ledger = ?1 AND city = ?2 RETURNING until_ms",
         )
         .bind(LEDGER)
         .bind(&turn.city)
         .bind(boot)
         .bind(until_us)
-        .bind(now_us)
         .fetch_optional(&mut self.connection)
         .await
         .map_err(Fault::sqlite)
