@@ -36,14 +36,18 @@ impl Counterparts {
     ///
     /// When it has read as much as it may in a minute.
     pub(super) fn take(&self, city: CityCode) -> Result<(), Busy> {
-        self.with(city, |counterpart| {
-            let refill =
-                counterpart.since.elapsed().as_millis() * u128::from(READS_PER_MINUTE) / 60_000;
+        self.take_at(city, Instant::now())
+    }
+
+    fn take_at(&self, city: CityCode, now: Instant) -> Result<(), Busy> {
+        self.with(city, now, |counterpart| {
+            let since = now.saturating_duration_since(counterpart.since);
+            let refill = since.as_millis() * u128::from(READS_PER_MINUTE) / 60_000;
             if refill > 0 {
                 let refill = u32::try_from(refill).unwrap_or(u32::MAX);
                 let left = counterpart.left.saturating_add(refill);
                 counterpart.left = left.min(READS_PER_MINUTE);
-                counterpart.since = Instant::now();
+                counterpart.since = now;
             }
             counterpart.left = counterpart.left.checked_sub(1).ok_or(Busy)?;
             Ok(())
@@ -56,15 +60,21 @@ impl Counterparts {
     ///
     /// When it compares too much at once.
     pub(super) fn turn(&self, city: CityCode) -> Result<OwnedSemaphorePermit, Busy> {
-        let comparing = self.with(city, |counterpart| Arc::clone(&counterpart.comparing));
+        let comparing = |counterpart: &mut Counterpart| Arc::clone(&counterpart.comparing);
+        let comparing = self.with(city, Instant::now(), comparing);
         comparing.try_acquire_owned().map_err(|_| Busy)
     }
 
-    fn with<T>(&self, city: CityCode, use_it: impl FnOnce(&mut Counterpart) -> T) -> T {
+    fn with<T>(
+        &self,
+        city: CityCode,
+        now: Instant,
+        use_it: impl FnOnce(&mut Counterpart) -> T,
+    ) -> T {
         let mut counterparts = self.0.lock();
         use_it(counterparts.entry(city).or_insert_with(|| Counterpart {
             left: READS_PER_MINUTE,
-            since: Instant::now(),
+            since: now,
             comparing: Arc::new(Semaphore::new(COMPARISONS)),
         }))
     }
@@ -76,20 +86,21 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn each_city_reads_so_much_a_minute_and_no_more() {
+    #[test]
+    fn each_city_reads_so_much_a_minute_and_no_more() {
         let counterparts = Counterparts::default();
         let (one, other) = ("370200".parse().unwrap(), "370600".parse().unwrap());
+        let now = Instant::now();
         for _ in 0..READS_PER_MINUTE {
-            counterparts.take(one).unwrap();
+            counterparts.take_at(one, now).unwrap();
         }
-        assert_eq!(counterparts.take(one), Err(Busy));
-        assert_eq!(counterparts.take(other), Ok(()));
-        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(counterparts.take_at(one, now), Err(Busy));
+        assert_eq!(counterparts.take_at(other, now), Ok(()));
+        let later = now + Duration::from_secs(1);
         for _ in 0..READS_PER_MINUTE / 60 {
-            counterparts.take(one).unwrap();
+            counterparts.take_at(one, later).unwrap();
         }
-        assert_eq!(counterparts.take(one), Err(Busy));
+        assert_eq!(counterparts.take_at(one, later), Err(Busy));
     }
 
     #[test]
