@@ -34,6 +34,8 @@ mod memory;
 mod paths;
 #[path = "all/receipts.rs"]
 mod receipts;
+#[path = "all/reconcile.rs"]
+mod reconcile;
 #[path = "all/refusals.rs"]
 mod refusals;
 #[path = "all/rights.rs"]

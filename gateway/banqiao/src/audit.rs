@@ -3,6 +3,7 @@
 
 mod filter;
 mod print;
+mod reconcile;
 mod verify;
 
 use std::{
@@ -29,6 +30,7 @@ use crate::{
 };
 use filter::FilterArgs;
 use print::{Form, Printer};
+pub use reconcile::Reconcile;
 pub use verify::Verify;
 
 /// Search, show, follow, export and verify the ledger.
@@ -36,6 +38,9 @@ pub use verify::Verify;
 pub enum AuditCommand {
     /// Write every entry that matches into a file, oldest first.
     Export(Box<Export>),
+    /// Compare the ledger's exchanges with those of other cities now; exit 0 nothing found, 1 discrepancies found, 69 a
+    /// city cannot be reached.
+    Reconcile(Box<Reconcile>),
     /// Entries that match, newest first.
     Search(Box<Search>),
     /// Every entry of one exchange.
@@ -142,6 +147,7 @@ impl AuditCommand {
     pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         match self {
             Self::Export(command) => command.run(out).await,
+            Self::Reconcile(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,

@@ -20,7 +20,7 @@ use std::{
 };
 
 use banqiao_directory::{CityCode, Clock, SpiffeId};
-use banqiao_proxy::Limits;
+use banqiao_proxy::{Limits, ReconcileSettings};
 use banqiao_telemetry::TelemetrySettings;
 
 use crate::exit::Stop;
@@ -69,6 +69,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// The ledger.
     pub ledger: LedgerConfig,
+    /// When the ledger is compared with those of the other cities.
+    pub reconcile: ReconcileSettings,
     /// Services of the city that the gateway carries.
     pub services: Vec<ServiceConfig>,
     /// Limits of the data plane.

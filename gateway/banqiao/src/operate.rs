@@ -155,6 +155,26 @@ fn write_text(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
     }
     ledgers.write(out)?;
     writeln!(out)?;
+    let mut compared = Table::new(&[
+        "COMPARED WITH",
+        "UNTIL",
+        "AT",
+        "DISCREPANCIES",
+        "RUNNING",
+        "PROBLEM",
+    ]);
+    for with in &status.reconciliations {
+        compared.row([
+            with.city.as_str(),
+            &local(with.compared_until.as_ref()),
+            &local(with.compared_at.as_ref()),
+            &with.discrepancies.to_string(),
+            &with.running.to_string(),
+            &clean(&with.problem),
+        ]);
+    }
+    compared.write(out)?;
+    writeln!(out)?;
     let mut ends = Table::new(&["PEER OR SERVICE", "ADDRESS", "STATE"]);
     for peer in &status.peers {
         let state = format!(
@@ -198,6 +218,11 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
             |end| json!({ "service": end.service, "address": end.address, "healthy": end.healthy }),
         )
         .collect();
+    let reconciliations: Vec<_> = status
+        .reconciliations
+        .iter()
+        .map(|with| json!({ "city": with.city, "compared_until": utc(&with.compared_until), "compared_at": utc(&with.compared_at), "discrepancies": with.discrepancies, "running": with.running, "problem": with.problem }))
+        .collect();
     let witnesses: Vec<_> = status
         .witnesses
         .iter()
@@ -217,6 +242,7 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
         "endpoints": endpoints,
         "ledger_size": status.ledger_size,
         "ledger_writable": status.ledger_writable,
+        "reconciliations": reconciliations,
         "witnessed_size": status.witnessed_size,
         "witnessed_at": utc(&status.witnessed_at),
         "witnesses": witnesses,

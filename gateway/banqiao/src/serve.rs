@@ -203,6 +203,7 @@ pub(crate) async fn build(
         directory_file: config.directory.file.clone(),
         directory_pin: config.directory.pin,
         crl_files: config.crls.files.clone(),
+        reconcile: config.reconcile,
         refresh: config.directory.refresh.min(config.crls.refresh),
         metrics,
         tracer: telemetry.tracer().clone(),

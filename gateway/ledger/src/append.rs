@@ -8,7 +8,7 @@ use banqiao_proto::{
 };
 use bytes::Bytes;
 
-use crate::{digest::Hash, entry::EntryError, tree::Batch};
+use crate::{digest::Hash, entry::EntryError, reconcile::ReconcileStep, tree::Batch};
 
 /// One entry to append, with what has to happen in the same transaction.
 ///
@@ -116,6 +116,8 @@ pub enum Effect {
         /// Its content.
         bytes: Vec<u8>,
     },
+    /// A part of the exchanges with another city is compared.
+    Reconciled(ReconcileStep),
 }
 
 impl fmt::Debug for Effect {
@@ -131,6 +133,7 @@ impl fmt::Debug for Effect {
             Self::PutDocument { kind, key, bytes } => {
                 write!(f, "PutDocument({kind:?}, {key}, {} bytes)", bytes.len())
             }
+            Self::Reconciled(step) => write!(f, "Reconciled({}, {})", step.city, step.until_ms),
         }
     }
 }

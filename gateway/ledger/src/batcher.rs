@@ -233,6 +233,9 @@ impl Batcher {
         }
         for command in taken.commands {
             match command {
+                Command::ClaimTurn(turn, answer) => {
+                    let _ = answer.send(self.claim_turn(&turn).await);
+                }
                 Command::KeepCosignature(kept, answer) => {
                     let _ = answer.send(self.keep_cosignature(&kept).await);
                 }
@@ -310,6 +313,9 @@ impl Batcher {
                 Command::KeepLinks(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
+                Command::ClaimTurn(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
                 Command::KeepCosignature(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
@@ -341,6 +347,9 @@ impl Batcher {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
                 Command::KeepLinks(_, answer) => {
+                    let _ = answer.send(Err(LedgerError::Unavailable));
+                }
+                Command::ClaimTurn(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
                 Command::KeepCosignature(_, answer) => {

@@ -121,6 +121,7 @@ pub(crate) fn normalise(entry: &mut Entry) {
     omit_empty(&mut entry.summary);
     omit_empty(&mut entry.admin);
     omit_empty(&mut entry.read);
+    omit_empty(&mut entry.reconciled);
 }
 
 /// Brings each string to normalisation form C.
@@ -165,6 +166,10 @@ fn normalise_strings(entry: &mut Entry) {
     if let Some(read) = &mut entry.read {
         nfc(&mut read.actor);
         nfc(&mut read.query);
+    }
+    if let Some(reconciled) = &mut entry.reconciled {
+        nfc(&mut reconciled.city);
+        nfc(&mut reconciled.actor);
     }
 }
 
@@ -212,6 +217,9 @@ pub(crate) fn lengths(entry: &Entry) -> Result<(), EntryError> {
     if let Some(admin) = &entry.admin {
         exact("admin.before", &admin.before, 32)?;
         exact("admin.after", &admin.after, 32)?;
+    }
+    if let Some(reconciled) = &entry.reconciled {
+        exact("reconciled.report_digest", &reconciled.report_digest, 32)?;
     }
     Ok(())
 }

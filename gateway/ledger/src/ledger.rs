@@ -21,6 +21,7 @@ use crate::{
     prepare::Preparer,
     queue::{Command, Queue},
     reader::Reader,
+    reconcile::Turn,
     store::{Reads, StoreError, StoreUrl},
     tally::Tally,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
@@ -394,6 +395,18 @@ impl Ledger {
             .core
             .queue
             .command(Command::KeepContradiction(kept, answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Takes a turn at comparing with another city, or renews the one that this boot has. Returns up to where it is
+    /// compared, in milliseconds since 1970. `None`: another replica has the turn.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be written.
+    pub async fn claim_turn(&self, turn: Turn) -> Result<Option<i64>, LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.core.queue.command(Command::ClaimTurn(turn, answer));
         receiver.await.unwrap_or(Err(LedgerError::Closed))
     }
 

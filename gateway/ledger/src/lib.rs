@@ -24,6 +24,7 @@ mod private;
 mod query;
 mod queue;
 mod reader;
+pub mod reconcile;
 mod store;
 mod tally;
 mod tree;

@@ -21,6 +21,7 @@ use crate::{
     prepare::{CallId, Prepared},
     private::Token,
     queue::{Item, Outcome},
+    reconcile::ReconcileStep,
     store::StoreError,
     tree::Batch,
 };
@@ -117,6 +118,7 @@ pub(crate) struct Plan<'a> {
     /// New content, or `None` where a document is removed.
     pub(crate) documents: BTreeMap<(DocumentKind, &'a str), Option<&'a [u8]>>,
     pub(crate) revisions: u64,
+    pub(crate) reconciled: Vec<&'a ReconcileStep>,
     pub(crate) months: BTreeMap<Month, [u8; 8]>,
     pub(crate) frontier: Frontier,
     pub(crate) bytes: usize,
@@ -266,7 +268,8 @@ impl<'a> Plan<'a> {
                 }
                 Effect::DeleteDocument { .. }
                 | Effect::Evidence { .. }
-                | Effect::PutDocument { .. } => {}
+                | Effect::PutDocument { .. }
+                | Effect::Reconciled(_) => {}
             }
         }
         Ok(())
@@ -300,6 +303,7 @@ impl<'a> Plan<'a> {
                     self.documents.insert((*kind, key), None);
                     self.revisions += 1;
                 }
+                (Effect::Reconciled(step), _) => self.reconciled.push(step),
                 (Effect::Claim { .. } | Effect::Close { .. } | Effect::Open { .. }, None) => {}
             }
         }

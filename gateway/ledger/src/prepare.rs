@@ -139,6 +139,7 @@ impl Preparer {
             summary: entry.summary.take(),
             admin: entry.admin.take(),
             read: entry.read.take(),
+            reconciled: entry.reconciled.take(),
             ..Entry::default()
         };
         let prepared = Box::new(Prepared {
@@ -217,6 +218,7 @@ fn check_effects(effects: &[Effect], call: Option<CallId>) -> Result<(), AppendE
                 }
                 continue;
             }
+            Effect::Reconciled(step) => (&step.city, false),
         };
         if name.len() > MAX_NAME_BYTES {
             return Err(AppendError::TooLarge);

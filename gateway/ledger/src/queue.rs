@@ -17,6 +17,7 @@ use crate::{
     append::{AppendError, Appended},
     ledger::LedgerError,
     prepare::Prepared,
+    reconcile::Turn,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
@@ -147,6 +148,8 @@ pub(crate) enum Command {
     KeepCredential(Credential, oneshot::Sender<Result<(), LedgerError>>),
     /// Keep two checkpoints of one log that contradict each other.
     KeepContradiction(Contradiction, oneshot::Sender<Result<(), LedgerError>>),
+    /// Take a turn at comparing with another city.
+    ClaimTurn(Turn, oneshot::Sender<Result<Option<i64>, LedgerError>>),
     /// Move the witness's memory of another log on.
     StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.

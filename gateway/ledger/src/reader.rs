@@ -77,6 +77,10 @@ impl Reader {
         Self { core }
     }
 
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// Entries that match, in order.
     ///
     /// Fewer than the limit mean that there are no more. Reading is bounded by the blocks of entries that can hold a

@@ -17,6 +17,7 @@ use crate::{
     prepare::CallId,
     private::Token,
     reader::{Order, Stored},
+    reconcile::Turn,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
@@ -34,11 +35,13 @@ mod audit;
 mod error;
 mod fault;
 mod postgres;
+mod reconcile;
 mod sqlite;
 
 pub(crate) use audit::{EntryColumns, Extent, TileRow};
 pub use error::StoreError;
 pub(crate) use fault::{CommitFault, Fault};
+pub(crate) use reconcile::CallRow;
 pub(crate) use sqlite::Ownership;
 
 /// The one ledger of a database, until a city shards by agency.
@@ -238,6 +241,19 @@ impl Writer {
     /// Keeps a witness's signature under one of our checkpoints.
     pub(crate) async fn keep_cosignature(&mut self, kept: &KeptCosignature) -> Result<(), Fault> {
         each!(self, store => store.keep_cosignature(kept).await)
+    }
+
+    /// Takes or renews a turn at comparing with another city. `None`: another boot has it.
+    pub(crate) async fn claim_turn(
+        &mut self,
+        boot: Uuid,
+        turn: &Turn,
+        now_us: i64,
+    ) -> Result<Option<i64>, Fault> {
+        match self {
+            Self::Postgres(store) => store.claim_turn(boot, turn).await,
+            Self::Sqlite(store) => store.claim_turn(boot, turn, now_us).await,
+        }
     }
 
     /// Within a transaction: names the log.

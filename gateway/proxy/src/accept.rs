@@ -127,7 +127,11 @@ async fn serve(
     if listener == Listener::Client
         && let Some([leaf, ..]) = tls.get_ref().1.peer_certificates()
     {
-        credentials::keep_certificate(shared, peer.key_sha256, leaf);
+        // Beside the connection: a slow ledger must not hold it up.
+        let (worker, key, leaf) = (Arc::clone(&worker), peer.key_sha256, leaf.to_vec());
+        worker.tasks.clone().spawn(async move {
+            credentials::keep_certificate(&worker.shared, key, &leaf).await;
+        });
     }
     let Some(client) = slot.identify(&peer.id) else {
         shared.metrics.limit_hit("connections_per_peer");

@@ -1,6 +1,6 @@
 //! Certificates and CRLs as they were when calls rested on them: evidence of a call needs them later.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use banqiao_ledger::{
     Credential, CredentialKind,
@@ -32,25 +32,20 @@ impl Kept {
     }
 }
 
-/// Keeps the certificate of a system that connects, beside whatever the caller does.
-pub(crate) fn keep_certificate(shared: &Arc<Shared>, key_sha256: [u8; 32], der: &[u8]) {
-    keep(shared, CredentialKind::Certificate, key_sha256, der);
+/// Keeps the certificate of a system that connects.
+pub(crate) async fn keep_certificate(shared: &Shared, key_sha256: [u8; 32], der: &[u8]) {
+    keep(shared, CredentialKind::Certificate, key_sha256, der).await;
 }
 
 /// Keeps every CRL that is held.
-pub(crate) fn keep_crls(shared: &Arc<Shared>) {
+pub(crate) async fn keep_crls(shared: &Shared) {
     for crl in shared.identity.crls() {
-        let name = crl_name(crl.trust_domain.as_str());
-        keep(shared, CredentialKind::Crl, name, &crl.der);
+        let name = sha256(crl.trust_domain.as_str().as_bytes());
+        keep(shared, CredentialKind::Crl, name, &crl.der).await;
     }
 }
 
-/// What the CRL of a city is found by.
-pub(crate) fn crl_name(trust_domain: &str) -> [u8; 32] {
-    sha256(trust_domain.as_bytes())
-}
-
-fn keep(shared: &Arc<Shared>, kind: CredentialKind, name: [u8; 32], der: &[u8]) {
+async fn keep(shared: &Shared, kind: CredentialKind, name: [u8; 32], der: &[u8]) {
     if !shared.credentials.is_new(der) {
         return;
     }
@@ -60,13 +55,9 @@ fn keep(shared: &Arc<Shared>, kind: CredentialKind, name: [u8; 32], der: &[u8]) 
         time_us: shared.clock.now_us(),
         bytes: der.to_vec(),
     };
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        let bytes = kept.bytes.clone();
-        if let Err(error) = shared.ledger.keep_credential(kept).await {
-            // The next connection, or the next look at the CRLs, tries again.
-            shared.credentials.forget(&bytes);
-            tracing::warn!(error = %Chain(&error), ?kind, "a credential was not kept for evidence");
-        }
-    });
+    if let Err(error) = shared.ledger.keep_credential(kept).await {
+        // The next connection, or the next look at the CRLs, tries again.
+        shared.credentials.forget(der);
+        tracing::warn!(error = %Chain(&error), ?kind, "a credential was not kept for evidence");
+    }
 }

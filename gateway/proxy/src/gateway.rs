@@ -30,6 +30,7 @@ use crate::{
     peers::Peers,
     pressure::Pressure,
     receipts::Receipts,
+    reconcile::{ReconcileSettings, Reconciliation},
     rights::{Rights, Route, Snapshot},
     settings::Limits,
     state,
@@ -75,6 +76,8 @@ pub struct Parts {
     pub directory_pin: [u8; 32],
     /// Files and folders of CRLs, watched.
     pub crl_files: Vec<PathBuf>,
+    /// When the ledger is compared with those of the other cities.
+    pub reconcile: ReconcileSettings,
     /// How often peers are asked for directories, CRLs and catalogues.
     pub refresh: Duration,
     /// Measurements.
@@ -191,6 +194,7 @@ impl Gateway {
             transparency: Transparency::new(parts.witness),
             receipts: Receipts::default(),
             credentials: Kept::default(),
+            reconciliation: Reconciliation::new(parts.reconcile),
             metrics: parts.metrics,
             names: parts.names,
             peers: Peers::default(),

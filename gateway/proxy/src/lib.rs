@@ -30,6 +30,7 @@ mod peers;
 mod pressure;
 mod rate;
 mod receipts;
+mod reconcile;
 mod record;
 mod refusal;
 mod rescue;
@@ -47,6 +48,10 @@ pub use carried::{Carried, unreadable_subjects};
 pub use gateway::{
     ConfiguredService, Control, DirectoryProblem, EndpointState, Gateway, Parts, PublishError,
     StartError, Status,
+};
+pub use reconcile::{
+    DEFAULT_RECONCILE_GRACE, DEFAULT_RECONCILE_INTERVAL, DEFAULT_RECONCILE_WINDOW, ReconcileEvent,
+    ReconcileOutcome, ReconcileSettings,
 };
 pub use rights::{Route, Snapshot};
 pub use settings::Limits;

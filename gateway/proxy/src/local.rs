@@ -1,6 +1,7 @@
-//! The gateway's own services on the gRPC listeners: reflection and health for systems, directory and catalogue for
-//! peer gateways. They are tonic services behind the same connection, TLS and identity as every call.
+//! The gateway's own services on the gRPC listeners: reflection and health for systems, directory, catalogue and what
+//! counterparties may read of the ledger for peer gateways. They are tonic services behind the same connection, TLS and identity as every call.
 
+mod counterparty;
 mod directory;
 mod health;
 mod reflection;
@@ -13,7 +14,10 @@ use std::{
 };
 
 use banqiao_directory::SpiffeId;
-use banqiao_proto::directory::v1::directory_service_server::DirectoryServiceServer;
+use banqiao_proto::{
+    directory::v1::directory_service_server::DirectoryServiceServer,
+    ledger::v1::counterparty_service_server::CounterpartyServiceServer,
+};
 use banqiao_telemetry::{OTHER, Side, Tracer};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
@@ -27,6 +31,8 @@ use tonic_reflection::pb::{
 };
 use tower::Service;
 
+pub(crate) use counterparty::Counterparts;
+
 use crate::{
     accept::Listener, call::Call, connection::Conn, forward::Responder, identity, record, rescue,
     rights::Snapshot, transparency::served, worker::Shared,
@@ -37,8 +43,9 @@ const CLIENT: [&str; 3] = [
     "/grpc.reflection.v1.ServerReflection/",
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
-const INTER_CITY: [&str; 3] = [
+const INTER_CITY: [&str; 4] = [
     "/banqiao.directory.v1.DirectoryService/",
+    "/banqiao.ledger.v1.CounterpartyService/",
     served::LOG,
     served::WITNESS,
 ];
@@ -57,7 +64,9 @@ impl LocalServices {
                 .add_service(ReflectionV1::new(reflection::Reflection))
                 .add_service(ReflectionV1Alpha::new(reflection::Reflection))
                 .prepare(),
-            inter_city: Routes::new(DirectoryServiceServer::new(directory::Directory)).prepare(),
+            inter_city: Routes::new(DirectoryServiceServer::new(directory::Directory))
+                .add_service(CounterpartyServiceServer::new(counterparty::Counterparty))
+                .prepare(),
         }
     }
 }

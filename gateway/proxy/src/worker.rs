@@ -27,6 +27,7 @@ use crate::{
     peers::Peers,
     pressure::Pressure,
     receipts::Receipts,
+    reconcile::Reconciliation,
     rights::Rights,
     settings::Limits,
     transparency::Transparency,
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) transparency: Transparency,
     pub(crate) receipts: Receipts,
     pub(crate) credentials: Kept,
+    pub(crate) reconciliation: Reconciliation,
     /// Bytes that are held for disclosure at this moment.
     pub(crate) disclosure: Arc<tokio::sync::Semaphore>,
     /// No new calls.

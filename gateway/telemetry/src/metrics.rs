@@ -57,7 +57,9 @@ struct Inner {
     ledger_failures: Event,
     ledger_alarms: Event,
     receipts: Event,
+    discrepancies: Event,
     limit_hits: Event,
+    peer_cities: Vocabulary,
     reloads: Event,
     stripped: BoundCounter<u64>,
     tls_refused: Event,
@@ -123,12 +125,19 @@ impl Metrics {
                 "Receipts of other cities, by outcome: verified, missing, invalid, foreign, stale, private; linked, unlinked.",
                 "outcome",
             ),
+            discrepancies: Event::new(
+                &meter,
+                "banqiao.reconciliation.discrepancies",
+                "Exchanges of which this ledger and that of another city do not hold the same, by peer city and class.",
+                "class",
+            ),
             limit_hits: Event::new(
                 &meter,
                 "banqiao.limit.hits",
                 "Times that a limit refused or cut something, by limit.",
                 "limit",
             ),
+            peer_cities: Vocabulary::new(WORDS),
             reloads: Event::new(
                 &meter,
                 "banqiao.reloads",
@@ -216,6 +225,12 @@ impl Metrics {
     /// The ledger contradicts what others hold of it: `fork`, `rollback`.
     pub fn ledger_alarm(&self, kind: &'static str) {
         self.0.ledger_alarms.count(kind, &[]);
+    }
+
+    /// So many exchanges with a city are of a class of discrepancy.
+    pub fn discrepancies(&self, peer_city: &str, class: &'static str, count: u64) {
+        let city = KeyValue::new("peer_city", self.0.peer_cities.admit(peer_city));
+        self.0.discrepancies.add(count, class, &[city]);
     }
 
     /// A witness of another city did not cosign a checkpoint that it was shown.
@@ -315,10 +330,14 @@ impl Event {
     }
 
     fn count(&self, word: &str, more: &[KeyValue]) {
+        self.add(1, word, more);
+    }
+
+    fn add(&self, times: u64, word: &str, more: &[KeyValue]) {
         let word = KeyValue::new(self.label, self.words.admit(word));
         match more {
-            [] => self.counter.add(1, &[word]),
-            more => self.counter.add(1, &[&[word], more].concat()),
+            [] => self.counter.add(times, &[word]),
+            more => self.counter.add(times, &[&[word], more].concat()),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `AuditService`. Every call is entered before its first result leaves.
 
+mod reconcile;
+
 use std::pin::Pin;
 
 use banqiao_ledger::{Append, Order, Page, Query, Reader, StoreError, Stored, Tail};
 use banqiao_proto::ledger::v1::{
-    Entry, EntryFilter, IndexedEntry, Kind, Read, SearchEntriesRequest, SearchEntriesResponse,
-    ShowExchangeRequest, ShowExchangeResponse, TailEntriesRequest, TailEntriesResponse,
-    audit_service_server::AuditService,
+    Entry, EntryFilter, IndexedEntry, Kind, Read, ReconcileRequest, ReconcileResponse,
+    SearchEntriesRequest, SearchEntriesResponse, ShowExchangeRequest, ShowExchangeResponse,
+    TailEntriesRequest, TailEntriesResponse, audit_service_server::AuditService,
 };
 use banqiao_telemetry::Chain;
 use tokio::sync::mpsc;
@@ -29,6 +31,16 @@ type Entries<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl AuditService for Audit {
+    type ReconcileStream = Entries<ReconcileResponse>;
+
+    async fn reconcile(
+        &self,
+        request: Request<ReconcileRequest>,
+    ) -> Result<Response<Self::ReconcileStream>, Status> {
+        let actor = Actor::of(&request)?;
+        reconcile::begin(&self.0, actor, request.into_inner()).await
+    }
+
     type SearchEntriesStream = Entries<SearchEntriesResponse>;
 
     async fn search_entries(

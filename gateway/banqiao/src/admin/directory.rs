@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use banqiao_directory::{Envelope, Method, ServiceSet, SpiffeId, Status as Freshness};
+use banqiao_directory::{CityCode, Envelope, Method, ServiceSet, SpiffeId, Status as Freshness};
 use banqiao_ledger::{DocumentKind, Effect, LedgerState};
 use banqiao_proto::directory::v1::{
     CrlStatus, DrainRequest, DrainResponse, EndpointStatus, GetStatusRequest, GetStatusResponse,
     ListServicesRequest, ListServicesResponse, PeerLedgerStatus, PeerStatus,
-    PublishDirectoryRequest, PublishDirectoryResponse, RegisterDescriptorSetRequest,
-    RegisterDescriptorSetResponse, RegisteredService, ReloadRequest, ReloadResponse,
-    ShowDirectoryRequest, ShowDirectoryResponse, WitnessStatus, admin_service_server::AdminService,
+    PublishDirectoryRequest, PublishDirectoryResponse, ReconciliationStatus,
+    RegisterDescriptorSetRequest, RegisterDescriptorSetResponse, RegisteredService, ReloadRequest,
+    ReloadResponse, ShowDirectoryRequest, ShowDirectoryResponse, WitnessStatus,
+    admin_service_server::AdminService,
 };
 use banqiao_proto::exchange::v1::SharingAttribute;
 use banqiao_proxy::{Alarm, Snapshot, Standing};
@@ -78,6 +79,7 @@ impl AdminService for Admin {
                 .map(|witnessed| timestamp(witnessed.at_s.saturating_mul(1_000_000))),
             witnesses: witnesses(&standing),
             peer_ledgers: peer_ledgers(&standing),
+            reconciliations: reconciliations(core).await,
         }))
     }
 
@@ -434,6 +436,41 @@ impl Admin {
         }
         warnings
     }
+}
+
+/// How far the ledger is compared with each other city's. A database that cannot be read says so elsewhere.
+async fn reconciliations(core: &Core) -> Vec<ReconciliationStatus> {
+    let compared = core.control.ledger().reader().compared().await;
+    let mut problems = core.control.reconcile_problems();
+    let mut statuses: Vec<_> = compared
+        .unwrap_or_default()
+        .into_iter()
+        .map(|compared| {
+            let city = compared.city.parse::<CityCode>();
+            ReconciliationStatus {
+                problem: city
+                    .ok()
+                    .and_then(|city| problems.remove(&city))
+                    .unwrap_or_default(),
+                compared_until: Some(timestamp(compared.until_ms.saturating_mul(1_000))),
+                compared_at: (compared.at_us > 0).then(|| timestamp(compared.at_us)),
+                discrepancies: compared.found,
+                running: compared.open,
+                city: compared.city,
+            }
+        })
+        .collect();
+    // With these nothing was compared yet.
+    statuses.extend(
+        problems
+            .into_iter()
+            .map(|(city, problem)| ReconciliationStatus {
+                city: city.as_str().to_owned(),
+                problem,
+                ..ReconciliationStatus::default()
+            }),
+    );
+    statuses
 }
 
 fn witnesses(standing: &Standing) -> Vec<WitnessStatus> {

@@ -7,7 +7,7 @@ use banqiao_ledger::{Decoded, decode};
 use banqiao_proto::{
     ReasonTable,
     exchange::v1::Reason,
-    ledger::v1::{Direction, Entry, IndexedEntry, Kind, PrivatePart, Side},
+    ledger::v1::{Direction, Entry, IndexedEntry, Kind, PrivatePart, Reconciled, Side},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -116,6 +116,7 @@ fn cells(index: u64, entry: &Entry) -> [String; 10] {
             admin.actor.clone(),
         ),
         (Kind::Read, _, Some(read)) => (read.query.clone(), read.actor.clone()),
+        (Kind::Reconciled, ..) => reconciled(entry),
         (Kind::Summary, ..) => (summary(entry), String::new()),
         _ => (entry.method.clone(), named(&client)),
     };
@@ -171,6 +172,24 @@ fn exchange(entry: &Entry) -> String {
         Ok(id) => format!("{id}/{}", entry.attempt),
         Err(_) => String::new(),
     }
+}
+
+fn reconciled(entry: &Entry) -> (String, String) {
+    let Some(reconciled) = &entry.reconciled else {
+        return Default::default();
+    };
+    let counts = super::reconcile::counts(reconciled);
+    let found: Vec<_> = counts
+        .iter()
+        .map(|(class, count)| format!("{class} {count}"))
+        .collect();
+    let text = format!(
+        "compared with {}: {} exchanges {}",
+        reconciled.city,
+        reconciled.exchanges,
+        found.join(", ")
+    );
+    (text.trim_end().to_owned(), reconciled.actor.clone())
 }
 
 fn summary(entry: &Entry) -> String {
@@ -258,9 +277,24 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
     });
     // What is not of this kind of entry is left out.
     if let Value::Object(fields) = &mut object {
+        if let Some(outcome) = &entry.reconciled {
+            fields.insert("reconciled".to_owned(), reconciliation(outcome));
+        }
         fields.retain(|_, value| !value.is_null() && *value != Value::String(String::new()));
     }
     object
+}
+
+fn reconciliation(outcome: &Reconciled) -> Value {
+    json!({
+        "city": outcome.city,
+        "from": moment::utc(outcome.from_us),
+        "until": moment::utc(outcome.until_us),
+        "actor": outcome.actor,
+        "exchanges": outcome.exchanges,
+        "counts": super::reconcile::counts(outcome),
+        "report_digest": hex::encode(&outcome.report_digest),
+    })
 }
 
 fn direction(direction: &Direction) -> Value {

@@ -7,6 +7,10 @@ use std::{
 
 use banqiao_directory::{CityCode, Clock};
 use banqiao_ledger::DEFAULT_SUMMARY_INTERVAL;
+use banqiao_proxy::{
+    DEFAULT_RECONCILE_GRACE, DEFAULT_RECONCILE_INTERVAL, DEFAULT_RECONCILE_WINDOW,
+    ReconcileSettings,
+};
 use banqiao_telemetry::{LogFormat, RawTelemetry, Resource, TelemetrySettings};
 use toml::de::DeTable;
 
@@ -99,6 +103,7 @@ fn read(file: &Path, mut root: Section<'_, '_>, clock: &Clock) -> Option<Config>
     let ledger = ledger(root.section("ledger"), base);
     let services = services::read(root.sections("services"), base);
     let limits = limits::read(root.section("limits"));
+    let reconcile = reconcile(root.section("reconcile"));
     let resource = Resource::new("banqiao-gateway", env!("CARGO_PKG_VERSION"))
         .with(
             "banqiao.city",
@@ -137,6 +142,7 @@ fn read(file: &Path, mut root: Section<'_, '_>, clock: &Clock) -> Option<Config>
         crls,
         listeners: listeners?,
         ledger: ledger?,
+        reconcile,
         services: services.into_iter().map(|it| it.value).collect(),
         limits,
         telemetry: telemetry?,
@@ -308,6 +314,18 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
         lease_ttl,
         lease_renew,
     })
+}
+
+/// When the ledger is compared with those of the other cities.
+fn reconcile(mut section: Section<'_, '_>) -> ReconcileSettings {
+    let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    let settings = ReconcileSettings {
+        interval: section.setting("interval", DEFAULT_RECONCILE_INTERVAL, &(second..=day)),
+        window: section.setting("window", DEFAULT_RECONCILE_WINDOW, &(second..=day)),
+        grace: section.setting("grace", DEFAULT_RECONCILE_GRACE, &(second..=day)),
+    };
+    section.finish();
+    settings
 }
 
 /// A URL of a known scheme; SQLite's path is made absolute.

@@ -349,6 +349,15 @@ fn telemetry_and_leases_are_checked() {
             "telemetry.trace_ratio"
         ]
     );
+    assert_eq!(
+        with("[reconcile]\ninterval = \"1ms\"\nwindow = 5\ngrace = \"2d\"\noften = true\n"),
+        [
+            "reconcile.interval",
+            "reconcile.window",
+            "reconcile.grace",
+            "reconcile.often"
+        ]
+    );
     let lease = "url = \"sqlite://gateway.db\"\nlease_ttl = \"15s\"";
     assert_eq!(
         scene.changed("url = \"sqlite://gateway.db\"", lease),

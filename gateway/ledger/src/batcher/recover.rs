@@ -10,6 +10,7 @@ use crate::{
     keyring::{Keyring, Month},
     ledger::{LedgerError, LedgerState},
     plan::Head,
+    reconcile::Turn,
     store::{CommitFault, Fault, StoreError, Writer},
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
@@ -193,6 +194,16 @@ impl Batcher {
         };
         let kept = writer.keep_contradiction(kept).await;
         kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    pub(super) async fn claim_turn(&mut self, turn: &Turn) -> Result<Option<i64>, LedgerError> {
+        let now_us = self.core.preparer.clock.now_us();
+        let boot = self.session.boot;
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let claimed = writer.claim_turn(boot, turn, now_us).await;
+        claimed.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
     pub(super) async fn keep_cosignature(

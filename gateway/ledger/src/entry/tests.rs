@@ -1,6 +1,6 @@
 use banqiao_proto::ledger::v1::{
-    AdminChange, Clock, Decision, Direction, Frontier, Party, Read, Replica, Result as CallResult,
-    Summary, SummaryCount,
+    AdminChange, Clock, Decision, Direction, Frontier, Party, Read, Reconciled, ReconciledCount,
+    Replica, Result as CallResult, Summary, SummaryCount,
 };
 use proptest::prelude::*;
 
@@ -166,7 +166,7 @@ prop_compose! {
         grant_id in text(), reason in 0..60_i32, interrupted in any::<bool>(), closed_by in text(),
         error_bound_us in any::<u64>(), boot in bytes(16), counter in any::<u64>(),
         texts in prop::array::uniform4(text()), before in bytes(32), shown in any::<u64>(),
-        gap in any::<bool>(),
+        gap in any::<bool>(), digest in bytes(32),
     ) -> Entry {
         let [one, two, three, four] = texts;
         Entry {
@@ -182,7 +182,12 @@ prop_compose! {
             admin: Some(AdminChange {
                 action: one, actor: two, target: three.clone(), before, after: Vec::new(),
             }),
-            read: Some(Read { actor: three, query: four, shown }),
+            read: Some(Read { actor: three.clone(), query: four.clone(), shown }),
+            reconciled: Some(Reconciled {
+                city: three, actor: four, exchanges: shown, from_us: time_us, report_digest: digest,
+                counts: vec![ReconciledCount { discrepancy_class: 3, count: shown }],
+                ..Reconciled::default()
+            }),
             ..call
         }
     }

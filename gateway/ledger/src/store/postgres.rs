@@ -24,6 +24,7 @@ use crate::{
 
 mod audit;
 mod reads;
+mod reconcile;
 mod setup;
 mod write;
 
@@ -182,6 +183,9 @@ impl Writer {
     pub(crate) async fn finish(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), CommitFault> {
         let refused = CommitFault::Refused;
         write::documents(&mut self.connection, plan)
+            .await
+            .map_err(refused)?;
+        reconcile::steps(&mut self.connection, plan)
             .await
             .map_err(refused)?;
         write::tiles(&mut self.connection, &plan.tiles)

@@ -24,6 +24,7 @@ mod audit;
 mod file;
 mod grouped;
 mod reads;
+mod reconcile;
 mod rows;
 mod setup;
 mod write;

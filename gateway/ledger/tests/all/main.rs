@@ -14,6 +14,7 @@ mod faults;
 mod keys;
 mod postgres;
 mod postgres_faults;
+mod reconcile;
 mod records;
 mod search;
 mod sqlite_faults;

@@ -1,18 +1,19 @@
 //! The handle by which a running gateway is watched and steered.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use banqiao_directory::Envelope;
+use banqiao_directory::{CityCode, Envelope};
 use banqiao_identity::{CrlState, CrlWarning, Identity};
 use banqiao_ledger::{Ledger, LedgerState};
 use banqiao_proto::exchange::v1::Reason;
 use banqiao_telemetry::Chain;
-use tokio::time::interval;
+use tokio::{sync::mpsc, time::interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::upkeep::{FILE_POLL, REVISION_POLL, Upkeep};
 use crate::{
     adopt, credentials,
+    reconcile::{self, ReconcileEvent, ReconcileOutcome},
     rights::Snapshot,
     transparency::{Standing, cosigners::Cosigners, links::Links},
     worker::{Shared, Worker},
@@ -125,6 +126,32 @@ impl Control {
         self.shared.transparency.standing(now_s)
     }
 
+    /// Why the last comparison of the ledger with each city's was not finished.
+    pub fn reconcile_problems(&self) -> BTreeMap<CityCode, String> {
+        self.shared.reconciliation.problems()
+    }
+
+    /// Milliseconds since 1970 up to which exchanges can be compared: newer ones are in their grace.
+    pub fn reconcilable_until_ms(&self) -> i64 {
+        reconcile::settled_ms(&self.shared)
+    }
+
+    /// Compares a span of milliseconds since 1970 with a city that the directory lists, on behalf of `actor`, and
+    /// enters the outcome. Goes on when nobody listens any more only to the end of a window. `None`: the directory
+    /// does not list the city, or it is this one.
+    pub async fn reconcile(
+        &self,
+        city: CityCode,
+        span_ms: (i64, i64),
+        actor: &str,
+        events: mpsc::Sender<ReconcileEvent>,
+    ) -> Option<ReconcileOutcome> {
+        let snapshot = self.snapshot();
+        let other = snapshot.directory.city(city);
+        let other = other.filter(|other| other.code != self.shared.names.city)?;
+        Some(reconcile::on_demand(&self.shared, other, span_ms, actor, events).await)
+    }
+
     /// Whether new calls are taken: the directory holds, the ledger can be written, and nothing drains.
     ///
     /// # Errors
@@ -215,7 +242,7 @@ impl Control {
                 this.upkeep.read_certificate();
                 this.upkeep.read_directory().await;
                 this.upkeep.read_crls();
-                credentials::keep_crls(&this.shared);
+                credentials::keep_crls(&this.shared).await;
                 this.upkeep.gauge();
             }
         }));
@@ -244,6 +271,11 @@ impl Control {
                 }
             }
         }));
+        let shared = Arc::clone(&self.shared);
+        tasks.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(reconcile::by_itself(shared)),
+        );
         let this = self.clone();
         tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
             let mut links = Links::default();

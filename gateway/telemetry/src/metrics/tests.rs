@@ -323,6 +323,7 @@ fn eventful() -> Telemetry {
     metrics.reloaded("certificate", false);
     metrics.ledger_alarm("fork");
     metrics.receipt("verified");
+    metrics.discrepancies("370600", "only_here", 3);
     metrics.ledger_witnessed(8, 12);
     metrics.witness_cosigned();
     metrics.witness_refused(409);
@@ -363,6 +364,7 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         "banqiao_limit_hits_total counter",
         "banqiao_metadata_stripped_total counter",
         "banqiao_receipts_total counter",
+        "banqiao_reconciliation_discrepancies_total counter",
         "banqiao_reloads_total counter",
         "banqiao_tls_refused_total counter",
         "banqiao_witness_total counter",
@@ -377,6 +379,13 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         let counted = value(&samples, "banqiao_witness_total", &label);
         assert_eq!(counted, Some(1.0), "{outcome}");
     }
+    let label = [("peer_city", "370600"), ("class", "only_here")];
+    let counted = value(
+        &samples,
+        "banqiao_reconciliation_discrepancies_total",
+        &label,
+    );
+    assert_eq!(counted, Some(3.0));
     assert_eq!(
         value(&samples, "target_info", &[("banqiao_city", "370200")]),
         Some(1.0)

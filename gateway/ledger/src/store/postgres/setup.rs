@@ -89,6 +89,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             "receipts",
             include_str!("../../../migrations/postgres/0004_receipts.sql").into_sql_str(),
         ),
+        migration(
+            5,
+            "reconcile",
+            include_str!("../../../migrations/postgres/0005_reconcile.sql").into_sql_str(),
+        ),
     ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {

@@ -87,6 +87,11 @@ pub(super) async fn migrate(
             "receipts",
             include_str!("../../../migrations/sqlite/0004_receipts.sql").into_sql_str(),
         ),
+        migration(
+            5,
+            "reconcile",
+            include_str!("../../../migrations/sqlite/0005_reconcile.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     LEDGER,
     grouped::{Grouped, unbound},
+    reconcile::steps,
     rows::{self, CLAIMS, CLOSED, ENTRIES, EVIDENCE, FACETS, OPENED, PRIVATE, TILES, TOKENS, UIDS},
 };
 use crate::{
@@ -98,6 +99,7 @@ pub(super) async fn finish(
 ) -> Result<(), CommitFault> {
     let refused = CommitFault::Refused;
     documents(connection, plan).await.map_err(refused)?;
+    steps(connection, plan).await.map_err(refused)?;
     for (month, id) in &plan.months {
         let insert = query("INSERT INTO month_key (ledger, month, key_id) VALUES (?1, ?2, ?3)")
             .bind(LEDGER)
