@@ -26,6 +26,8 @@ mod demo;
 mod deploy;
 #[path = "all/directory.rs"]
 mod directory;
+#[path = "all/evidence.rs"]
+mod evidence;
 #[path = "all/harness.rs"]
 mod harness;
 #[path = "all/memory.rs"]

@@ -13,13 +13,13 @@ use banqiao_tests::{
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-async fn banqiao(folder: &Path, arguments: &[&str]) -> Said {
+pub(crate) async fn banqiao(folder: &Path, arguments: &[&str]) -> Said {
     let mut command = Command::new(program("banqiao").unwrap());
     command
         .args(arguments)

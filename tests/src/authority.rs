@@ -91,6 +91,11 @@ impl Credential {
         Ok(())
     }
 
+    /// The certificate (DER).
+    pub fn der(&self) -> Vec<u8> {
+        self.certificate.to_vec()
+    }
+
     fn parts(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
         (vec![self.certificate.clone()], key.into())

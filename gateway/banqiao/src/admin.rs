@@ -5,6 +5,7 @@
 
 mod audit;
 mod directory;
+mod evidence;
 mod grants;
 mod guard;
 mod line;

@@ -1,8 +1,10 @@
 //! `banqiao audit`: the auditor's view of a city's ledger. Every command but `verify`, which asks no gateway, is itself an
 //! entry there.
 
+mod evidence;
 mod filter;
 mod print;
+mod receipt;
 mod reconcile;
 mod verify;
 
@@ -28,14 +30,18 @@ use crate::{
     connect::AdminArgs,
     exit::{Exit, Stop},
 };
+pub use evidence::Evidence;
 use filter::FilterArgs;
 use print::{Form, Printer};
+pub use receipt::VerifyReceipt;
 pub use reconcile::Reconcile;
 pub use verify::Verify;
 
 /// Search, show, follow, export and verify the ledger.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Write everything that proves one exchange into a file: `banqiao verify` checks it offline.
+    Evidence(Box<Evidence>),
     /// Write every entry that matches into a file, oldest first.
     Export(Box<Export>),
     /// Compare the ledger's exchanges with those of other cities now; exit 0 nothing found, 1 discrepancies found, 69 a
@@ -49,6 +55,8 @@ pub enum AuditCommand {
     Tail(Box<Tail>),
     /// Verify a whole ledger again, straight from its database or an exported tile tree; exit 0 valid, 1 invalid.
     Verify(Box<Verify>),
+    /// Verify a receipt that a client was given, without any gateway; exit 0 valid, 1 invalid.
+    VerifyReceipt(Box<VerifyReceipt>),
 }
 
 /// How results are written.
@@ -146,12 +154,14 @@ impl AuditCommand {
     /// [`Stop`] where the gateway or database cannot be reached, or the gateway refuses.
     pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         match self {
+            Self::Evidence(command) => command.run(out).await,
             Self::Export(command) => command.run(out).await,
             Self::Reconcile(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,
             Self::Verify(command) => command.run(out).await,
+            Self::VerifyReceipt(command) => command.run(out),
         }
     }
 }

@@ -5,8 +5,9 @@ mod input;
 mod method;
 
 use std::{
-    io,
-    path::PathBuf,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -71,6 +72,9 @@ pub struct CallCommand {
     /// How long the call may take, such as 10s.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     deadline: Option<Duration>,
+    /// Ask for the provider's receipt and write it here: `banqiao audit verify-receipt` checks it. The file must not exist.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
     /// Further metadata.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -136,7 +140,7 @@ impl CallCommand {
             request.set_timeout(deadline);
         }
         let started = Instant::now();
-        let mut seen = None;
+        let mut seen = Seen::default();
         let ended = tokio::select! {
             ended = exchange(channel, &method, &path, request, &mut seen, out) => ended?,
             () = overdue(self.deadline) => Status::deadline_exceeded("the gateway did not end the call in time"),
@@ -144,8 +148,11 @@ impl CallCommand {
             stop = broken_off(broken) => return Err(stop.into()),
         };
         let took = started.elapsed().as_secs_f64() * 1_000.0;
-        let exchange = seen.or_else(|| exchange_id(ended.metadata()));
-        let exchange = exchange.as_deref().unwrap_or("none");
+        seen.look(ended.metadata());
+        if let Some(path) = &self.receipt {
+            keep_receipt(path, seen.receipt.as_deref(), err)?;
+        }
+        let exchange = seen.exchange.as_deref().unwrap_or("none");
         writeln!(
             err,
             "{} in {took:.1} ms, exchange {exchange}",
@@ -176,6 +183,9 @@ impl CallCommand {
             })?;
             metadata.insert(name, value);
         }
+        if self.receipt.is_some() {
+            metadata.insert("banqiao-want-receipt", MetadataValue::from_static("1"));
+        }
         for header in &self.headers {
             let wrong = || Stop::usage(format!("--header {header:?}: write NAME: VALUE in ASCII"));
             let (name, value) = header.split_once(':').ok_or_else(wrong)?;
@@ -192,7 +202,7 @@ async fn exchange(
     method: &MethodDescriptor,
     path: &str,
     request: Request<input::Messages>,
-    seen: &mut Option<String>,
+    seen: &mut Seen,
     out: &mut dyn io::Write,
 ) -> anyhow::Result<Status> {
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -207,7 +217,7 @@ async fn exchange(
         Ok(response) => response,
         Err(status) => return Ok(status),
     };
-    *seen = exchange_id(response.metadata());
+    seen.look(response.metadata());
     let mut messages = response.into_inner();
     let status = loop {
         match messages.message().await {
@@ -223,12 +233,56 @@ async fn exchange(
             Err(status) => break Some(status),
         }
     };
-    if seen.is_none()
-        && let Ok(Some(trailers)) = messages.trailers().await
-    {
-        *seen = exchange_id(&trailers);
+    if let Ok(Some(trailers)) = messages.trailers().await {
+        seen.look(&trailers);
     }
     Ok(status.unwrap_or_else(|| Status::ok("")))
+}
+
+/// What a gateway says beside the answer.
+#[derive(Default)]
+struct Seen {
+    exchange: Option<String>,
+    receipt: Option<Vec<u8>>,
+}
+
+impl Seen {
+    fn look(&mut self, metadata: &MetadataMap) {
+        if self.exchange.is_none() {
+            self.exchange = exchange_id(metadata);
+        }
+        let receipt = metadata.get_bin("banqiao-receipt-bin");
+        if let Some(receipt) = receipt.and_then(|value| value.to_bytes().ok()) {
+            self.receipt = Some(receipt.to_vec());
+        }
+    }
+}
+
+fn keep_receipt(
+    path: &Path,
+    receipt: Option<&[u8]>,
+    err: &mut dyn io::Write,
+) -> anyhow::Result<()> {
+    let Some(receipt) = receipt else {
+        writeln!(err, "no receipt came with the answer")?;
+        return Ok(());
+    };
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(receipt));
+    written.map_err(|error| {
+        let message = format!("the call was made, but {} was not written", path.display());
+        Stop::new(Exit::Failed, message).caused_by(error)
+    })?;
+    writeln!(
+        err,
+        "receipt of {} bytes in {}",
+        receipt.len(),
+        path.display()
+    )?;
+    Ok(())
 }
 
 /// Waits until a call should have ended; for ever without a deadline.

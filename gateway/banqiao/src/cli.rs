@@ -22,6 +22,7 @@ use crate::{
     pki::PkiCommand,
     reasons::ReasonsCommand,
     serve::GatewayCommand,
+    verify::VerifyCommand,
 };
 
 /// The exchange network of city governments: gateways, their administration, and a client.
@@ -77,6 +78,8 @@ enum Command {
     Reload(ReloadCommand),
     /// Show the state of a gateway.
     Status(StatusCommand),
+    /// Check an evidence file offline: exit 0 valid, 1 invalid, 2 incomplete.
+    Verify(VerifyCommand),
 }
 
 /// Runs the program.
@@ -127,6 +130,7 @@ fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exi
         Command::Gateway(command) => command.run(),
         Command::Pki(command) => command.run(out),
         Command::Reasons(command) => command.run(out),
+        Command::Verify(command) => command.run(out),
     }
 }
 

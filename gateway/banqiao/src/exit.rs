@@ -10,6 +10,8 @@ pub enum Exit {
     Done = 0,
     /// 1: a gateway or service answered with an error; of a question: no.
     Failed = 1,
+    /// 2: what was verified is not wrong, and not whole.
+    Incomplete = 2,
     /// 64: the command line, a config or an input file is wrong; nothing was sent or changed.
     Usage = 64,
     /// 69: the gateway or database could not be reached.

@@ -26,6 +26,7 @@ pub mod reasons;
 pub mod sandbox;
 pub mod serve;
 pub mod text;
+pub mod verify;
 
 #[cfg(test)]
 mod testing;

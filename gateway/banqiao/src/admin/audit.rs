@@ -6,9 +6,10 @@ use std::pin::Pin;
 
 use banqiao_ledger::{Append, Order, Page, Query, Reader, StoreError, Stored, Tail};
 use banqiao_proto::ledger::v1::{
-    Entry, EntryFilter, IndexedEntry, Kind, Read, ReconcileRequest, ReconcileResponse,
-    SearchEntriesRequest, SearchEntriesResponse, ShowExchangeRequest, ShowExchangeResponse,
-    TailEntriesRequest, TailEntriesResponse, audit_service_server::AuditService,
+    Entry, EntryFilter, GetEvidenceRequest, GetEvidenceResponse, IndexedEntry, Kind, Read,
+    ReconcileRequest, ReconcileResponse, SearchEntriesRequest, SearchEntriesResponse,
+    ShowExchangeRequest, ShowExchangeResponse, TailEntriesRequest, TailEntriesResponse,
+    audit_service_server::AuditService,
 };
 use banqiao_telemetry::Chain;
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Actor, Core, invalid, unwritable};
+use super::{Actor, Core, evidence, invalid, unwritable};
 
 /// Entries of a search that states no limit.
 const DEFAULT_LIMIT: u32 = 100;
@@ -120,14 +121,7 @@ impl AuditService for Audit {
     ) -> Result<Response<ShowExchangeResponse>, Status> {
         let actor = Actor::of(&request)?;
         let asked = request.into_inner();
-        let text = asked.exchange_id.split('/').next().unwrap_or_default();
-        let exchange: Uuid = text.parse().map_err(|_| {
-            let problem = "is a UUID, as banqiao-exchange-id has it".to_owned();
-            invalid(
-                "the exchange is not known",
-                [("exchange_id".to_owned(), problem)],
-            )
-        })?;
+        let exchange = exchange_id(&asked.exchange_id)?;
         let reader = self.0.control.ledger().reader();
         let found = reader
             .exchange(exchange, asked.open_private)
@@ -143,6 +137,53 @@ impl AuditService for Audit {
         Ok(Response::new(ShowExchangeResponse {
             entries: found.into_iter().map(indexed).collect(),
         }))
+    }
+
+    type GetEvidenceStream = Entries<GetEvidenceResponse>;
+
+    async fn get_evidence(
+        &self,
+        request: Request<GetEvidenceRequest>,
+    ) -> Result<Response<Self::GetEvidenceStream>, Status> {
+        let actor = Actor::of(&request)?;
+        let asked = request.into_inner();
+        let exchange = exchange_id(&asked.exchange_id)?;
+        let collected = evidence::collect(&self.0, exchange, asked.open_private, asked.offline)
+            .await
+            .map_err(|error| {
+                tracing::warn!(error = %Chain(&error), "evidence could not be collected");
+                Status::unavailable("the ledger could not be read: the gateway's log says why")
+            })?;
+        let opened = if asked.open_private {
+            ", private parts opened"
+        } else {
+            ""
+        };
+        let query = format!("evidence {exchange}{opened}");
+        enter(&self.0, &actor, &query, collected.entries).await?;
+        if collected.entries == 0 {
+            return Err(Status::not_found(
+                "this ledger has no entry of the exchange",
+            ));
+        }
+        let city = self.0.city;
+        let lacking = collected.lacking.into_iter().map(move |lacking| {
+            Ok(GetEvidenceResponse {
+                lacking,
+                city: city.as_str().to_owned(),
+                ..GetEvidenceResponse::default()
+            })
+        });
+        let files = collected.files.into_iter().map(move |(name, content)| {
+            Ok(GetEvidenceResponse {
+                name,
+                content,
+                city: city.as_str().to_owned(),
+                ..GetEvidenceResponse::default()
+            })
+        });
+        let members = lacking.chain(files).collect::<Vec<_>>();
+        Ok(Response::new(Box::pin(tokio_stream::iter(members))))
     }
 
     type TailEntriesStream = Entries<TailEntriesResponse>;
@@ -194,6 +235,18 @@ impl AuditService for Audit {
         });
         Ok(Response::new(Box::pin(stream)))
     }
+}
+
+/// The exchange that an id names, with or without its attempt.
+fn exchange_id(text: &str) -> Result<Uuid, Status> {
+    let text = text.split('/').next().unwrap_or_default();
+    text.parse().map_err(|_| {
+        let problem = "is a UUID, as banqiao-exchange-id has it".to_owned();
+        invalid(
+            "the exchange is not known",
+            [("exchange_id".to_owned(), problem)],
+        )
+    })
 }
 
 /// The pages of a search.

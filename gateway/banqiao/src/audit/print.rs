@@ -100,6 +100,20 @@ impl Printer {
     }
 }
 
+/// An entry as one JSON value.
+pub(super) fn described(index: u64, bytes: &[u8]) -> Value {
+    let indexed = IndexedEntry {
+        index,
+        entry: bytes.to_vec().into(),
+        private_part: None,
+    };
+    let entry = match decode(bytes) {
+        Ok(Decoded::Entry(entry)) => *entry,
+        _ => Entry::default(),
+    };
+    value(&indexed, &entry)
+}
+
 fn cells(index: u64, entry: &Entry) -> [String; 10] {
     let client = entry.client.clone().unwrap_or_default();
     let provider = entry.provider.clone().unwrap_or_default();

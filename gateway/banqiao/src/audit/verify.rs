@@ -39,6 +39,20 @@ pub struct Verify {
     /// folders are read, no URLs.
     #[arg(long, value_name = "FOLDER", conflicts_with = "database")]
     tiles: Option<PathBuf>,
+    #[command(flatten)]
+    keys: KeyArgs,
+    /// Keep the state here, so that an interrupted verification can be gone on with by the same command. The file is
+    /// removed when there is a verdict.
+    #[arg(long, value_name = "FILE", conflicts_with = "tiles")]
+    state: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whose ledger it is.
+#[derive(Debug, clap::Args)]
+pub(super) struct KeyArgs {
     /// The ledger's public key, `<origin>+<id>+<base64>`; several where a key was replaced. Without any key no signature is
     /// verified, and what is proven is only that the ledger agrees with itself.
     #[arg(long = "key", value_name = "VKEY")]
@@ -50,13 +64,29 @@ pub struct Verify {
     /// The city in that directory whose ledger it is.
     #[arg(long, value_name = "CODE", requires = "directory")]
     city: Option<CityCode>,
-    /// Keep the state here, so that an interrupted verification can be gone on with by the same command. The file is
-    /// removed when there is a verdict.
-    #[arg(long, value_name = "FILE", conflicts_with = "tiles")]
-    state: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+}
+
+impl KeyArgs {
+    /// Keys of the command line and of the directory, and the origin by the directory.
+    pub(super) fn read(&self) -> Result<(Vec<Verifier>, Option<String>)> {
+        let mut keys = self.keys.clone();
+        let (Some(path), Some(code)) = (&self.directory, self.city) else {
+            return Ok((keys, None));
+        };
+        let (directory, _) = read_either(path)?;
+        let ledger = directory.city(code).and_then(|city| city.ledger.as_ref());
+        let Some(ledger) = ledger else {
+            let message = format!("{} lists no ledger of {code}", path.display());
+            return Err(Stop::usage(message).into());
+        };
+        for key in &ledger.keys {
+            let key: Verifier = key.as_str().parse().map_err(|error| {
+                Stop::usage(format!("{}: a ledger's key", path.display())).caused_by(error)
+            })?;
+            keys.push(key);
+        }
+        Ok((keys, Some(ledger.origin.clone())))
+    }
 }
 
 /// How a verification ended.
@@ -69,7 +99,7 @@ struct Verdict {
 
 impl Verify {
     pub(super) async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
-        let (keys, origin) = self.keys()?;
+        let (keys, origin) = self.keys.read()?;
         let count = keys.len();
         let ended = match (&self.database, &self.tiles) {
             (Some(url), _) => self.database(url, keys, origin).await?,
@@ -93,27 +123,6 @@ impl Verify {
             None => Exit::Done,
             Some(_) => Exit::Failed,
         })
-    }
-
-    /// Keys of the command line and of the directory, and the origin by the directory.
-    fn keys(&self) -> Result<(Vec<Verifier>, Option<String>)> {
-        let mut keys = self.keys.clone();
-        let (Some(path), Some(code)) = (&self.directory, self.city) else {
-            return Ok((keys, None));
-        };
-        let (directory, _) = read_either(path)?;
-        let ledger = directory.city(code).and_then(|city| city.ledger.as_ref());
-        let Some(ledger) = ledger else {
-            let message = format!("{} lists no ledger of {code}", path.display());
-            return Err(Stop::usage(message).into());
-        };
-        for key in &ledger.keys {
-            let key: Verifier = key.as_str().parse().map_err(|error| {
-                Stop::usage(format!("{}: a ledger's key", path.display())).caused_by(error)
-            })?;
-            keys.push(key);
-        }
-        Ok((keys, Some(ledger.origin.clone())))
     }
 
     /// `None`: interrupted.

@@ -6,13 +6,16 @@ use banqiao_directory::{CityCode, Envelope};
 use banqiao_identity::{CrlState, CrlWarning, Identity};
 use banqiao_ledger::{Ledger, LedgerState};
 use banqiao_proto::exchange::v1::Reason;
+use banqiao_proto::ledger::v1::{
+    GetEntriesRequest, GetEntriesResponse, counterparty_service_client::CounterpartyServiceClient,
+};
 use banqiao_telemetry::Chain;
 use tokio::{sync::mpsc, time::interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::upkeep::{FILE_POLL, REVISION_POLL, Upkeep};
 use crate::{
-    adopt, credentials,
+    adopt, credentials, peers,
     reconcile::{self, ReconcileEvent, ReconcileOutcome},
     rights::Snapshot,
     transparency::{Standing, cosigners::Cosigners, links::Links},
@@ -23,6 +26,8 @@ pub use crate::adopt::AdoptError as PublishError;
 
 /// How often a witness that has not cosigned is asked again.
 const WITNESS_EVERY: Duration = Duration::from_secs(5);
+/// Largest answer with the entries of one exchange.
+const MAX_ENTRIES_BYTES: usize = 64 << 20;
 /// How often receipts are linked to witnessed checkpoints: they have a minute (LEDGER.md §3).
 const LINK_EVERY: Duration = Duration::from_secs(5);
 /// How long the calls of a lost lease have to end before a new boot begins.
@@ -150,6 +155,36 @@ impl Control {
         let other = snapshot.directory.city(city);
         let other = other.filter(|other| other.code != self.shared.names.city)?;
         Some(reconcile::on_demand(&self.shared, other, span_ms, actor, events).await)
+    }
+
+    /// Asks the gateway of another city for its entries of an exchange with this one.
+    ///
+    /// # Errors
+    ///
+    /// In plain words: the directory does not list the city, it cannot be reached, or it has no such exchange.
+    pub async fn entries_of(
+        &self,
+        city: CityCode,
+        exchange: uuid::Uuid,
+    ) -> Result<GetEntriesResponse, String> {
+        let snapshot = self.snapshot();
+        let other = snapshot
+            .directory
+            .city(city)
+            .ok_or_else(|| format!("the directory does not list {city}"))?;
+        let channel = peers::channel(&self.shared, other)
+            .await
+            .map_err(|error| Chain(&error).to_string())?;
+        let request = GetEntriesRequest {
+            exchange_id: exchange.to_string(),
+            attempt: 0,
+        };
+        CounterpartyServiceClient::new(channel)
+            .max_decoding_message_size(MAX_ENTRIES_BYTES)
+            .get_entries(request)
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| format!("{city} answers: {}", status.message()))
     }
 
     /// Whether new calls are taken: the directory holds, the ledger can be written, and nothing drains.

@@ -6,7 +6,8 @@ mod limit;
 use std::{collections::VecDeque, pin::Pin};
 
 use banqiao_ledger::{
-    Append, ProofError, Reader, StoreError,
+    Append, CredentialKind, Decoded, EvidenceKind, ProofError, Reader, StoreError, Stored, decode,
+    digest::sha256,
     reconcile::{Malformed, Pair, Records, Windows},
 };
 use banqiao_proto::{
@@ -19,6 +20,7 @@ use banqiao_proto::{
     },
 };
 use banqiao_telemetry::Chain;
+use banqiao_tlog::{checkpoint::Checkpoint, note::Note};
 use futures_util::{Stream, stream};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status};
@@ -28,6 +30,7 @@ use uuid::Uuid;
 pub(crate) use limit::Counterparts;
 
 use super::Caller;
+use crate::worker::Shared;
 
 /// Single exchanges that may be asked for at once.
 const MAX_EXCHANGES: usize = 1_000;
@@ -111,7 +114,16 @@ impl CounterpartyService for Counterparty {
                 "this ledger has no such exchange with you",
             ));
         };
-        let (checkpoint, size) = published(&reader, last.index).await?;
+        let quorum = caller
+            .shared()
+            .rights
+            .snapshot()
+            .directory
+            .city(pair.here)
+            .and_then(|city| city.witness.as_ref())
+            .map_or(0, |witness| witness.quorum);
+        let (checkpoint, size) = published(&reader, last.index, quorum).await?;
+        let client = client(&reader, pair, caller.shared(), &found).await?;
         let mut entries = Vec::with_capacity(found.len());
         for stored in found {
             let inclusion = reader.inclusion(stored.index, size).await;
@@ -123,11 +135,15 @@ impl CounterpartyService for Counterparty {
                 index: stored.index,
                 entry: stored.bytes.to_vec(),
                 inclusion: inclusion.iter().map(|hash| hash.to_vec()).collect(),
+                receipt: receipt(&reader, stored.index).await?,
             });
         }
+        let (client_certificate, client_crl) = client;
         Ok(Response::new(GetEntriesResponse {
             entries,
             checkpoint,
+            client_certificate,
+            client_crl,
         }))
     }
 }
@@ -185,21 +201,16 @@ async fn enter(caller: &Caller, query: &str, shown: usize) -> Result<(), Status>
     })
 }
 
-/// The newest published checkpoint that covers an entry, with its cosignatures, and its size.
-async fn published(reader: &Reader, index: u64) -> Result<(String, u64), Status> {
+/// A published checkpoint that holds an entry, with so many cosignatures if there is one, and its size.
+async fn published(reader: &Reader, index: u64, quorum: u32) -> Result<(String, u64), Status> {
     let read = async {
         loop {
-            if let Some(head) = reader.head().await?
-                && head.size() > index
-                && let Some(mut note) = reader.checkpoint().await?
-                // Another may have been published in between.
-                && reader.head().await?.as_ref() == Some(&head)
-            {
-                for line in reader.cosignatures(head.size()).await? {
-                    note.push_str(&line);
-                    note.push('\n');
-                }
-                return Ok::<_, StoreError>((note, head.size()));
+            if let Some(note) = reader.checkpoint_over(index, quorum).await? {
+                let checkpoint = Note::parse(note.as_bytes())
+                    .ok()
+                    .and_then(|note| note.text().parse::<Checkpoint>().ok())
+                    .ok_or(StoreError::Corrupt("checkpoint"))?;
+                return Ok::<_, StoreError>((note, checkpoint.size()));
             }
             tokio::time::sleep(PUBLISH_POLL).await;
         }
@@ -214,6 +225,57 @@ async fn published(reader: &Reader, index: u64) -> Result<(String, u64), Status>
             "the entry is not in a published checkpoint yet: try again",
         )),
     }
+}
+
+/// The receipt that the asking city gave for an exchange.
+async fn receipt(reader: &Reader, index: u64) -> Result<Vec<u8>, Status> {
+    let kept = reader.evidence(index, EvidenceKind::Receipt).await;
+    let kept = kept.map_err(|error| {
+        tracing::warn!(error = %Chain(&error), "a receipt cannot be read");
+        unreadable()
+    })?;
+    Ok(kept.map(|bytes| bytes.to_vec()).unwrap_or_default())
+}
+
+/// Certificate and CRL of the client, where it is one of this city.
+async fn client(
+    reader: &Reader,
+    pair: Pair,
+    shared: &Shared,
+    found: &[Stored],
+) -> Result<(Vec<u8>, Vec<u8>), Status> {
+    let named = found.iter().find_map(|stored| {
+        let Ok(Decoded::Entry(entry)) = decode(&stored.bytes) else {
+            return None;
+        };
+        let key: [u8; 32] = entry.client?.key_sha256.as_slice().try_into().ok()?;
+        Some((key, entry.time_us))
+    });
+    let Some((key, at_us)) = named else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let snapshot = shared.rights.snapshot();
+    let domain = snapshot
+        .directory
+        .city(pair.here)
+        .map_or("", |city| city.trust_domain.as_str());
+    let name = sha256(domain.as_bytes());
+    let read = async {
+        let certificate = reader
+            .credential(CredentialKind::Certificate, key, at_us)
+            .await?;
+        let crl = reader.credential(CredentialKind::Crl, name, at_us).await?;
+        Ok::<_, StoreError>((certificate, crl))
+    };
+    let (certificate, crl) = read.await.map_err(|error| {
+        tracing::warn!(error = %Chain(&error), "a certificate cannot be read");
+        unreadable()
+    })?;
+    let bytes = |kept: Option<banqiao_ledger::Credential>| kept.map(|kept| kept.bytes);
+    Ok((
+        bytes(certificate).unwrap_or_default(),
+        bytes(crl).unwrap_or_default(),
+    ))
 }
 
 fn unreadable() -> Status {

@@ -1,0 +1,294 @@
+//! What an evidence file is made of (LEDGER.md §5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use banqiao_directory::CityCode;
+use banqiao_evidence::{Link, names};
+use banqiao_ledger::{
+    CredentialKind, Decoded, EvidenceKind, ProofError, StoreError, Stored, decode,
+    digest::sha256,
+    receipt::{KnownCheckpoints, verify},
+};
+use banqiao_proto::ledger::v1::{Entry, Side};
+use banqiao_tlog::{
+    checkpoint::Checkpoint,
+    note::{Note, Verifier},
+    proof::proof_hashes,
+    tlog_proof::TlogProof,
+};
+use prost::Message as _;
+use uuid::Uuid;
+
+use super::Core;
+
+/// The members of the file, and what could not be put in.
+#[derive(Default)]
+pub(super) struct Collected {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+    pub(super) lacking: Vec<String>,
+    pub(super) entries: usize,
+}
+
+/// Why nothing could be collected.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CollectError {
+    #[error("the ledger could not be read")]
+    Store(#[from] StoreError),
+    #[error("a proof could not be made")]
+    Proof(#[from] ProofError),
+}
+
+/// Collects what this gateway holds of an exchange, and what the other city shows of it.
+pub(super) async fn collect(
+    core: &Core,
+    exchange: Uuid,
+    open_private: bool,
+    offline: bool,
+) -> Result<Collected, CollectError> {
+    let mut collected = Collected::default();
+    let reader = core.control.ledger().reader();
+    let stored = reader.exchange(exchange, false).await?;
+    let mut entries = Vec::new();
+    for stored in stored {
+        if let Ok(Decoded::Entry(entry)) = decode(&stored.bytes) {
+            entries.push((stored, *entry));
+        }
+    }
+    collected.entries = entries.len();
+    if entries.is_empty() {
+        return Ok(collected);
+    }
+    collected.files.insert(
+        names::DIRECTORY.to_owned(),
+        core.control.snapshot().envelope.to_vec(),
+    );
+    for (stored, entry) in &entries {
+        collected.own(core, stored, open_private).await?;
+        collected.received(core, stored.index, entry).await?;
+    }
+    collected.client(core, &entries).await?;
+    if !offline {
+        collected.other(core, exchange, &entries).await;
+    }
+    Ok(collected)
+}
+
+impl Collected {
+    /// An entry of this city, with its proof.
+    async fn own(
+        &mut self,
+        core: &Core,
+        stored: &Stored,
+        open_private: bool,
+    ) -> Result<(), CollectError> {
+        let reader = core.control.ledger().reader();
+        let city = core.city.as_str();
+        let index = stored.index;
+        self.files
+            .insert(names::entry(city, index), stored.bytes.to_vec());
+        let quorum = core
+            .control
+            .snapshot()
+            .directory
+            .city(core.city)
+            .and_then(|city| city.witness.as_ref())
+            .map_or(0, |witness| witness.quorum);
+        match reader.checkpoint_over(index, quorum).await? {
+            Some(note) => {
+                let proof = proof(&note, |size| reader.inclusion(index, size), index).await?;
+                match proof {
+                    Some(proof) => {
+                        self.files
+                            .insert(names::proof(city, index), proof.to_string().into_bytes());
+                    }
+                    None => self.lacks(format!("the checkpoint over entry {index} cannot be read")),
+                }
+            }
+            None => self.lacks(format!("no checkpoint holds entry {index} yet")),
+        }
+        if open_private && let Some(opening) = reader.private_opening(index).await? {
+            self.files
+                .insert(names::private(city, index), opening.encode_to_vec());
+        }
+        Ok(())
+    }
+
+    /// The receipt that an entry names, and its link.
+    async fn received(
+        &mut self,
+        core: &Core,
+        index: u64,
+        entry: &Entry,
+    ) -> Result<(), CollectError> {
+        let reader = core.control.ledger().reader();
+        let Some(bytes) = reader.evidence(index, EvidenceKind::Receipt).await? else {
+            return Ok(());
+        };
+        let hash = sha256(&bytes);
+        self.files.insert(names::receipt(&hash), bytes.to_vec());
+        let other = match entry.side() {
+            Side::Consumer => entry.provider.as_ref(),
+            _ => entry.client.as_ref(),
+        };
+        let code: Option<CityCode> = other.and_then(|party| party.city.parse().ok());
+        let snapshot = core.control.snapshot();
+        let ledger = code
+            .and_then(|code| snapshot.directory.city(code))
+            .and_then(|city| city.ledger.as_ref());
+        let Some(ledger) = ledger else {
+            self.lacks("the directory lists no ledger of the other city any more".to_owned());
+            return Ok(());
+        };
+        let keys = || -> Vec<Verifier> {
+            let keys = ledger.keys.iter();
+            keys.filter_map(|key| key.as_str().parse().ok()).collect()
+        };
+        let Ok(proven) = verify(&bytes, &ledger.origin, keys, &KnownCheckpoints::new()) else {
+            // It was refused when it came, and the entry says so.
+            return Ok(());
+        };
+        match reader.link(&ledger.origin, &proven.head).await? {
+            Some(linked) => match Note::parse(linked.note.as_bytes()) {
+                Ok(note) => {
+                    let link = Link {
+                        old: proven.head,
+                        proof: linked.proof,
+                        note,
+                    };
+                    self.files
+                        .insert(names::link(&hash), link.to_string().into_bytes());
+                }
+                Err(_) => {
+                    self.lacks("the link of the other city's receipt cannot be read".to_owned())
+                }
+            },
+            None => self.lacks(
+                "the other city's receipt is not linked to a witnessed checkpoint yet".to_owned(),
+            ),
+        }
+        Ok(())
+    }
+
+    /// The client's certificate and its city's CRL at the time.
+    async fn client(
+        &mut self,
+        core: &Core,
+        entries: &[(Stored, Entry)],
+    ) -> Result<(), CollectError> {
+        let reader = core.control.ledger().reader();
+        let keys: BTreeSet<_> = entries
+            .iter()
+            .filter_map(|(_, entry)| {
+                let client = entry.client.as_ref()?;
+                let key: [u8; 32] = client.key_sha256.as_slice().try_into().ok()?;
+                Some((key, entry.time_us))
+            })
+            .collect();
+        let Some((key, at_us)) = keys.into_iter().next() else {
+            return Ok(());
+        };
+        match reader
+            .credential(CredentialKind::Certificate, key, at_us)
+            .await?
+        {
+            Some(kept) => {
+                self.files.insert(names::certificate(&key), kept.bytes);
+            }
+            None => self.lacks("the client's certificate was not kept".to_owned()),
+        }
+        let snapshot = core.control.snapshot();
+        if let Some(city) = snapshot.directory.city(core.city) {
+            let domain = city.trust_domain.as_str();
+            let name = sha256(domain.as_bytes());
+            if let Some(kept) = reader.credential(CredentialKind::Crl, name, at_us).await? {
+                self.files.insert(names::crl(domain), kept.bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the other city shows of the exchange. It need not: the receipts that it gave during the call do without it.
+    async fn other(&mut self, core: &Core, exchange: Uuid, entries: &[(Stored, Entry)]) {
+        let other = entries.iter().find_map(|(_, entry)| {
+            let party = match entry.side() {
+                Side::Consumer => entry.provider.as_ref(),
+                Side::Provider => entry.client.as_ref(),
+                Side::Local | Side::Unspecified => None,
+            }?;
+            party.city.parse::<CityCode>().ok()
+        });
+        let Some(city) = other else { return };
+        let shown = match core.control.entries_of(city, exchange).await {
+            Ok(shown) => shown,
+            Err(problem) => {
+                self.lacks(format!("the entries of the other city: {problem}"));
+                return;
+            }
+        };
+        for proven in shown.entries {
+            let index = proven.index;
+            let path = proof_hashes(&proven.inclusion);
+            let proof = path.ok().and_then(|path| {
+                let note = Note::parse(shown.checkpoint.as_bytes()).ok()?;
+                TlogProof::new(index, path, note).ok()
+            });
+            if let Some(proof) = proof {
+                self.files.insert(
+                    names::proof(city.as_str(), index),
+                    proof.to_string().into_bytes(),
+                );
+            }
+            let client = match decode(&proven.entry) {
+                Ok(Decoded::Entry(entry)) => entry.client,
+                _ => None,
+            };
+            if let Some(client) = client
+                && !client.key_sha256.is_empty()
+                && !shown.client_certificate.is_empty()
+            {
+                let name = names::certificate(&client.key_sha256);
+                self.files
+                    .entry(name)
+                    .or_insert_with(|| shown.client_certificate.clone());
+            }
+            self.files
+                .insert(names::entry(city.as_str(), index), proven.entry);
+            if !proven.receipt.is_empty() {
+                let name = names::receipt(&sha256(&proven.receipt));
+                self.files.entry(name).or_insert(proven.receipt);
+            }
+        }
+        let snapshot = core.control.snapshot();
+        if let Some(other) = snapshot.directory.city(city)
+            && !shown.client_crl.is_empty()
+        {
+            let name = names::crl(other.trust_domain.as_str());
+            self.files.entry(name).or_insert(shown.client_crl);
+        }
+    }
+
+    fn lacks(&mut self, what: String) {
+        if !self.lacking.contains(&what) {
+            self.lacking.push(what);
+        }
+    }
+}
+
+/// The proof of an entry in the tree of a checkpoint.
+async fn proof<F>(
+    note: &str,
+    inclusion: impl FnOnce(u64) -> F,
+    index: u64,
+) -> Result<Option<TlogProof>, ProofError>
+where
+    F: Future<Output = Result<Vec<banqiao_tlog::hash::Hash>, ProofError>>,
+{
+    let Some((note, size)) = Note::parse(note.as_bytes()).ok().and_then(|note| {
+        let checkpoint: Checkpoint = note.text().parse().ok()?;
+        Some((note, checkpoint.size()))
+    }) else {
+        return Ok(None);
+    };
+    let path = inclusion(size).await?;
+    Ok(TlogProof::new(index, path, note).ok())
+}
