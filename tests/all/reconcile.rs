@@ -1,16 +1,20 @@
 //! What two cities hold of their exchanges, compared: what is equal reconciles, and whatever one of them loses, changes or
 //! invents is found by both.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+#[path = "reconcile/counterparty.rs"]
+mod counterparty;
+#[path = "reconcile/itself.rs"]
+mod itself;
+
+use std::{collections::BTreeMap, path::Path, process::Stdio};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_proto::{
     exchange::v1::{Reason, Trace},
     ledger::v1::{
-        CompareDetail, CompareExchangesRequest, CompareExchangesResponse, Discrepancy,
-        DiscrepancyClass as Class, Entry, EntryFilter, GetEntriesRequest, GetEntriesResponse, Kind,
-        ReconcileRequest, ReconcileSummary, Reconciled, Side,
-        audit_service_client::AuditServiceClient, reconcile_response::Part,
+        Discrepancy, DiscrepancyClass as Class, Entry, EntryFilter, Kind, ReconcileRequest,
+        ReconcileSummary, Reconciled, audit_service_client::AuditServiceClient,
+        reconcile_response::Part,
     },
 };
 use banqiao_tests::{
@@ -19,10 +23,9 @@ use banqiao_tests::{
     network::{City, Network, Plan, SYSTEM, set},
     process::program,
     service::{SCRIPT, Service, status},
-    wait::{PATIENCE, wait_for, wait_until},
+    wait::{PATIENCE, wait_for},
     wire::{Answer, Caller, Head, Message},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message as _;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::process::Command;
@@ -486,307 +489,4 @@ async fn calls_that_a_dead_gateway_left_open_are_named() {
         let expected = BTreeMap::from([(exchange, (class, "state".to_owned()))]);
         assert_eq!(compared.classes(), expected);
     }
-}
-
-fn sha256(parts: &[&[u8]]) -> Vec<u8> {
-    digest(&SHA256, &parts.concat()).as_ref().to_vec()
-}
-
-/// Root of the tree that a leaf lies in (RFC 9162 §2.1.3.2).
-fn root(entry: &[u8], index: u64, size: u64, path: &[Vec<u8>]) -> Vec<u8> {
-    let (mut place, mut last) = (index, size - 1);
-    let mut hash = sha256(&[&[0], entry]);
-    for node in path {
-        if place & 1 == 1 || place == last {
-            hash = sha256(&[&[1], node, &hash]);
-            while place & 1 == 0 && place != 0 {
-                place >>= 1;
-                last >>= 1;
-            }
-        } else {
-            hash = sha256(&[&[1], &hash, node]);
-        }
-        place >>= 1;
-        last >>= 1;
-    }
-    assert_eq!(last, 0, "the path is too short");
-    hash
-}
-
-fn service(method: &str) -> Head {
-    Head::bare(&format!("/banqiao.ledger.v1.CounterpartyService/{method}"))
-}
-
-fn shows_no_secret(answer: &Answer, more: &[&str]) {
-    for message in &answer.messages {
-        for secret in SECRETS.iter().chain(more) {
-            let bytes = message.bytes.windows(secret.len());
-            assert!(
-                bytes.into_iter().all(|part| part != secret.as_bytes()),
-                "{secret} is on the wire"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn counterparty_gets_the_entries_of_its_own_exchanges_and_of_no_other() {
-    let (network, _service) = Network::echo_of(plan(3, "1h")).await.unwrap();
-    let [qingdao, yantai, weifang] = network.cities.as_slice() else {
-        panic!("three cities")
-    };
-    let caller = qingdao.caller(SYSTEM).await.unwrap();
-    let exchange = ok(&caller).await;
-    let asked = |id: Uuid, attempt| GetEntriesRequest {
-        exchange_id: id.to_string(),
-        attempt,
-    };
-    let link = qingdao.as_gateway(yantai).await.unwrap();
-    let answer = link
-        .unary(&service("GetEntries"), &asked(exchange, 1))
-        .await
-        .unwrap();
-    let told: GetEntriesResponse = answer.only().unwrap();
-    shows_no_secret(&answer, &[]);
-    let kinds: Vec<_> = told
-        .entries
-        .iter()
-        .map(|proven| Entry::decode(proven.entry.as_slice()).unwrap())
-        .map(|entry| (entry.kind(), entry.side(), entry.exchange))
-        .collect();
-    let id = exchange.as_bytes().to_vec();
-    assert_eq!(
-        kinds,
-        [
-            (Kind::Open, Side::Provider, id.clone()),
-            (Kind::Close, Side::Provider, id)
-        ]
-    );
-    // Each is in the tree of the checkpoint, which is the city's own.
-    let lines: Vec<_> = told.checkpoint.lines().collect();
-    assert_eq!(lines[0], yantai.ledger.name());
-    let size: u64 = lines[1].parse().unwrap();
-    for proven in &told.entries {
-        let computed = root(&proven.entry, proven.index, size, &proven.inclusion);
-        assert_eq!(STANDARD.encode(computed), lines[2]);
-    }
-    assert!(lines[4].starts_with(&format!("— {} ", yantai.ledger.name())));
-
-    // Another attempt, another city's exchange and one that is not known are all the same.
-    let other = weifang.as_gateway(yantai).await.unwrap();
-    let mut answers = Vec::new();
-    for (link, request) in [
-        (&link, asked(exchange, 2)),
-        (&other, asked(exchange, 0)),
-        (&other, asked(Uuid::now_v7(), 0)),
-    ] {
-        let answer = link.unary(&service("GetEntries"), &request).await.unwrap();
-        assert_eq!(answer.code(), Some(5), "{:?}", answer.grpc());
-        answers.push(answer.grpc().unwrap().message().to_owned());
-    }
-    answers.dedup();
-    assert_eq!(answers.len(), 1, "{answers:?}");
-
-    // In digests only, and again of its own exchanges only.
-    let whole = CompareExchangesRequest {
-        from_ms: 0,
-        until_ms: 1 << 47,
-        detail: CompareDetail::Records.into(),
-        exchanges: Vec::new(),
-    };
-    let answer = link
-        .unary(&service("CompareExchanges"), &whole)
-        .await
-        .unwrap();
-    let names = [
-        qingdao.id(SYSTEM),
-        "EchoService".to_owned(),
-        "case-handling".to_owned(),
-    ];
-    shows_no_secret(&answer, &[&names[0], &names[1], &names[2]]);
-    let told = CompareExchangesResponse::decode(answer.messages[0].bytes.clone()).unwrap();
-    assert_eq!((answer.messages.len(), answer.code()), (1, Some(0)));
-    assert!(told.part.is_some());
-    let answer = other
-        .unary(&service("CompareExchanges"), &whole)
-        .await
-        .unwrap();
-    assert_eq!((answer.messages.len(), answer.code()), (0, Some(0)));
-
-    // A system is no counterparty, on neither listener.
-    let tls = yantai
-        .authority
-        .client(Some(&qingdao.credential(SYSTEM).unwrap()))
-        .unwrap();
-    let system = Caller::connect(yantai.gateway().inter_city, tls)
-        .await
-        .unwrap();
-    let answer = system
-        .unary(&service("GetEntries"), &asked(exchange, 0))
-        .await
-        .unwrap();
-    assert_eq!(answer.reason(), Some(Reason::IdentityNotAllowed));
-    let through = Head::new(&service("GetEntries").path, YANTAI);
-    let answer = caller.unary(&through, &asked(exchange, 0)).await.unwrap();
-    assert_eq!(answer.reason(), Some(Reason::NotGranted));
-
-    // Whatever was read, or asked for in vain, is an entry.
-    let reads = reads(yantai).await;
-    let by = |city: &City| {
-        let actor = city.id("gateway");
-        reads.iter().filter(|(by, _)| *by == actor).count()
-    };
-    assert_eq!((by(qingdao), by(weifang)), (3, 3), "{reads:?}");
-    let query = format!("entries of {exchange}");
-    assert!(reads.iter().any(|(_, asked)| *asked == query), "{reads:?}");
-}
-
-#[tokio::test]
-async fn counterparty_that_reads_too_much_is_held() {
-    let network = plan(2, "1h").start().await.unwrap();
-    let link = network.cities[0]
-        .as_gateway(&network.cities[1])
-        .await
-        .unwrap();
-    let request = GetEntriesRequest {
-        exchange_id: Uuid::now_v7().to_string(),
-        attempt: 0,
-    };
-    wait_until("a refusal", PATIENCE, || async {
-        let answer = link.unary(&service("GetEntries"), &request).await.unwrap();
-        answer.reason() == Some(Reason::RateExceeded)
-    })
-    .await
-    .unwrap();
-}
-
-/// What a city compared with another by itself: the spans touch, so that nothing is compared twice or left out.
-async fn by_itself(city: &City, with: &str) -> Vec<Reconciled> {
-    let entered = reconciled(city).await;
-    let own: Vec<_> = entered
-        .into_iter()
-        .filter(|it| it.actor == "gateway" && it.city == with)
-        .collect();
-    for pair in own.windows(2) {
-        assert_eq!(pair[0].until_us, pair[1].from_us);
-    }
-    own
-}
-
-#[tokio::test]
-async fn gateways_compare_by_themselves_each_exchange_once() {
-    let (mut network, _service) = Network::echo_of(plan(2, "1s")).await.unwrap();
-    let caller = network.cities[0].caller(SYSTEM).await.unwrap();
-    // A stream that runs on is looked at again when it has ended.
-    let mut chat = caller.open(&head("Chat")).await.unwrap();
-    let message = Message::of(&ChatRequest {
-        text: "a".to_owned(),
-    });
-    chat.send(&message).await.unwrap();
-    let (mut sending, _, mut answers) = chat.headers().await.unwrap();
-    assert_eq!(answers.next().await.unwrap(), Some(message));
-    for _ in 0..4 {
-        ok(&caller).await;
-    }
-    let compared = |network: &Network, expected: u64| {
-        let cities: Vec<_> = [(0, YANTAI), (1, "370200")]
-            .map(|(city, with)| (network.cities[city].admin().clone(), with))
-            .into();
-        async move {
-            for (admin, with) in cities {
-                let filter = EntryFilter {
-                    kinds: vec![Kind::Reconciled.into()],
-                    ..EntryFilter::default()
-                };
-                let entered = admin.search(filter).await.ok()?;
-                let sum: u64 = entered
-                    .iter()
-                    .filter_map(|record| record.entry.reconciled.as_ref())
-                    .filter(|it| it.city == with)
-                    .map(|it| it.exchanges)
-                    .sum();
-                if sum < expected {
-                    return None;
-                }
-            }
-            Some(())
-        }
-    };
-    wait_for("five exchanges", PATIENCE, || compared(&network, 5))
-        .await
-        .unwrap();
-    for city in &network.cities {
-        let status = city.admin().status().await.unwrap();
-        let [with] = status.reconciliations.as_slice() else {
-            panic!("{:?}", status.reconciliations)
-        };
-        assert_eq!((with.running, with.discrepancies), (1, 0), "{with:?}");
-        assert!(with.compared_until.is_some() && with.compared_at.is_some());
-    }
-    // It goes on where it was, also in another life.
-    network.cities[0].gateway_mut().stop().await.unwrap();
-    network.cities[0].gateway_mut().restart().await.unwrap();
-    assert!(answers.next().await.is_err() || answers.trailers().await.is_ok());
-    let _ended = sending.send_data(bytes::Bytes::new(), true);
-    let caller = network.cities[0].caller(SYSTEM).await.unwrap();
-    let mut later = Vec::new();
-    for _ in 0..3 {
-        later.push(ok(&caller).await);
-    }
-    // Before its grace is over, the provider loses one.
-    let mut there = tampered(&network.cities[1]).await;
-    remove(&mut there, later[1]).await;
-    wait_for("the others", PATIENCE, || async {
-        let here = by_itself(&network.cities[0], YANTAI).await;
-        let there = by_itself(&network.cities[1], "370200").await;
-        let sum = |list: &[Reconciled]| list.iter().map(|it| it.exchanges).sum::<u64>();
-        (sum(&here) >= 8 && sum(&there) >= 7).then_some(())
-    })
-    .await
-    .unwrap();
-    let sum = |list: Vec<Reconciled>| list.iter().map(|it| it.exchanges).sum::<u64>();
-    assert_eq!(sum(by_itself(&network.cities[0], YANTAI).await), 8);
-    assert_eq!(sum(by_itself(&network.cities[1], "370200").await), 7);
-    // The stream is not open any more, and the loss is seen: as a metric, in the status and in the log.
-    for (city, class, with) in [(0, "only_here", YANTAI), (1, "only_there", "370200")] {
-        let city = &network.cities[city];
-        wait_until(
-            "the discrepancy and the end of the stream",
-            PATIENCE,
-            || async {
-                let status = city.admin().status().await.unwrap();
-                status.reconciliations[0].discrepancies == 1
-                    && status.reconciliations[0].running == 0
-            },
-        )
-        .await
-        .unwrap();
-        let metrics = city.gateway().metrics().await.unwrap();
-        let line = metrics
-            .lines()
-            .find(|line| line.starts_with("banqiao_reconciliation_discrepancies_total{"));
-        let line = line.unwrap_or_default();
-        assert!(
-            line.contains(&format!("class=\"{class}\""))
-                && line.contains(&format!("peer_city=\"{with}\""))
-                && line.ends_with(" 1"),
-            "{line}"
-        );
-        let log = std::fs::read_to_string(city.gateway().folder.join("gateway.log")).unwrap();
-        assert!(log.contains(&later[1].to_string()), "{}", city.name);
-    }
-    // A peer that is away is no discrepancy, and said.
-    network.cities[1].gateway_mut().kill().unwrap();
-    wait_until(
-        "the problem in the status",
-        Duration::from_secs(30),
-        || async {
-            let status = network.cities[0].admin().status().await.unwrap();
-            status.reconciliations[0]
-                .problem
-                .contains("cannot be reached")
-        },
-    )
-    .await
-    .unwrap();
 }

@@ -373,3 +373,74 @@ fn bar() -> ProgressBar {
         Err(_) => bar,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use banqiao_proto::ledger::v1::ReconciledCount;
+
+    use super::*;
+
+    fn summary(class: DiscrepancyClass, problem: &str, unreachable: bool) -> ReconcileSummary {
+        let count = ReconciledCount {
+            discrepancy_class: u32::try_from(i32::from(class)).unwrap(),
+            count: 2,
+        };
+        ReconcileSummary {
+            outcome: Some(Reconciled {
+                city: "370600".into(),
+                exchanges: 7,
+                counts: vec![count],
+                ..Reconciled::default()
+            }),
+            problem: problem.into(),
+            unreachable,
+        }
+    }
+
+    #[test]
+    fn exit_says_whether_something_was_found_or_nobody_was_there() {
+        let honest = || summary(DiscrepancyClass::HonestDifference, "", false);
+        let lost = || summary(DiscrepancyClass::OnlyHere, "", false);
+        let away = || summary(DiscrepancyClass::Open, "it cannot be reached", true);
+        let broken = || summary(DiscrepancyClass::Open, "it sent no comparison", false);
+        assert_eq!(exit(&[]), Exit::Done);
+        assert_eq!(exit(&[honest()]), Exit::Done);
+        assert_eq!(exit(&[honest(), lost()]), Exit::Failed);
+        assert_eq!(exit(&[broken()]), Exit::Failed);
+        assert_eq!(exit(&[lost(), away()]), Exit::Unavailable);
+        let said = words(&lost());
+        assert!(said.ends_with("only here 2"), "{said}");
+        assert!(words(&away()).ends_with("NOT finished: it cannot be reached"));
+    }
+
+    #[test]
+    fn every_class_says_what_it_is_and_what_to_do() {
+        for number in 1..=8 {
+            let found = Discrepancy {
+                discrepancy_class: number,
+                field: "request".into(),
+                here: Some(ExchangeRecord {
+                    exchange: vec![1; 16],
+                    attempt: 3,
+                    state: RecordState::Closed.into(),
+                    status: 5,
+                    ..ExchangeRecord::default()
+                }),
+                ..Discrepancy::default()
+            };
+            let [_, exchange, _, what, remedy] = cells(&found);
+            assert!(exchange.ends_with("/3"));
+            assert!(!what.is_empty() && !remedy.is_empty(), "{number}");
+            assert!(
+                value(&found)["class"]
+                    .as_str()
+                    .is_some_and(|it| it != "unspecified")
+            );
+        }
+        assert_eq!(
+            class(9),
+            DiscrepancyClass::Unspecified,
+            "all are in the list"
+        );
+    }
+}

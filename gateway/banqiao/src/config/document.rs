@@ -103,7 +103,7 @@ fn read(file: &Path, mut root: Section<'_, '_>, clock: &Clock) -> Option<Config>
     let ledger = ledger(root.section("ledger"), base);
     let services = services::read(root.sections("services"), base);
     let limits = limits::read(root.section("limits"));
-    let reconcile = reconcile(root.section("reconcile"));
+    let reconcile = reconcile(root.section("reconcile"), limits.exchange_skew);
     let resource = Resource::new("banqiao-gateway", env!("CARGO_PKG_VERSION"))
         .with(
             "banqiao.city",
@@ -317,13 +317,20 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
 }
 
 /// When the ledger is compared with those of the other cities.
-fn reconcile(mut section: Section<'_, '_>) -> ReconcileSettings {
+fn reconcile(mut section: Section<'_, '_>, exchange_skew: Duration) -> ReconcileSettings {
     let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
     let settings = ReconcileSettings {
         interval: section.setting("interval", DEFAULT_RECONCILE_INTERVAL, &(second..=day)),
         window: section.setting("window", DEFAULT_RECONCILE_WINDOW, &(second..=day)),
         grace: section.setting("grace", DEFAULT_RECONCILE_GRACE, &(second..=day)),
     };
+    if settings.grace < exchange_skew {
+        section.faults().warning(
+            &section.place("grace"),
+            "is shorter than limits.exchange_skew",
+            "an exchange id that a peer takes so late would come into a span that is compared already",
+        );
+    }
     section.finish();
     settings
 }

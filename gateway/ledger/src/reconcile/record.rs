@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::Pair;
 use crate::{
     digest::{leaf_hash, sha256},
-    entry,
+    entry::{self, Decoded},
 };
 
 /// What orders records, the same at both cities.
@@ -81,9 +81,13 @@ struct Whole {
 pub(super) fn fold(entries: &[Vec<u8>], pair: Pair) -> Vec<ExchangeRecord> {
     let mut attempts: BTreeMap<Key, (Side, Attempt)> = BTreeMap::new();
     for bytes in entries {
-        // What was changed behind the ledger's back may be no canonical entry any more, and still say whose it is.
-        let Ok(entry) = Entry::decode(bytes.as_slice()) else {
-            continue;
+        let (entry, unreadable) = match entry::decode(bytes) {
+            Ok(Decoded::Entry(entry)) => (*entry, false),
+            // What was changed behind the ledger's back may be no canonical entry any more, and still say whose it is.
+            read => match Entry::decode(bytes.as_slice()) {
+                Ok(entry) => (entry, read.is_err()),
+                Err(_) => continue,
+            },
         };
         if !is_between(&entry, pair) {
             continue;
@@ -101,7 +105,7 @@ pub(super) fn fold(entries: &[Vec<u8>], pair: Pair) -> Vec<ExchangeRecord> {
         let (_, attempt) = attempts
             .entry(key)
             .or_insert_with(|| (side, Attempt::default()));
-        attempt.unreadable |= entry::decode(bytes).is_err();
+        attempt.unreadable |= unreadable;
         let leaf = leaf_hash(bytes);
         let place = match entry.kind() {
             Kind::Open => &mut attempt.open,

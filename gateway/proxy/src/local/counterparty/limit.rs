@@ -11,8 +11,8 @@ use tokio::{
 
 /// Reads of one city in each minute: a comparison by itself takes a handful, one of a whole day some hundred.
 const READS_PER_MINUTE: u32 = 600;
-/// Comparisons of one city at once: each keeps one connection of the database busy, of which there are four.
-const COMPARISONS: usize = 2;
+/// Comparisons of one city at once: its gateway by itself, and a few of its auditors. Each reads a page at a time.
+const COMPARISONS: usize = 4;
 
 /// What each other city has read lately.
 #[derive(Debug, Default)]
