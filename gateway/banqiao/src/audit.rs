@@ -1,7 +1,8 @@
-//! `banqiao audit`: the auditor's view of a city's ledger. Every command but `verify`, which asks no gateway, is itself an
-//! entry there.
+//! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there, but
+//! `generate` and `verify`, which ask no gateway.
 
 mod filter;
+mod generate;
 mod print;
 mod verify;
 
@@ -28,6 +29,7 @@ use crate::{
     exit::{Exit, Stop},
 };
 use filter::FilterArgs;
+pub use generate::Generate;
 use print::{Form, Printer};
 pub use verify::Verify;
 
@@ -36,6 +38,8 @@ pub use verify::Verify;
 pub enum AuditCommand {
     /// Write every entry that matches into a file, oldest first.
     Export(Box<Export>),
+    /// Write a synthetic ledger into an empty database, for tests and measurements.
+    Generate(Box<Generate>),
     /// Entries that match, newest first.
     Search(Box<Search>),
     /// Every entry of one exchange.
@@ -142,6 +146,7 @@ impl AuditCommand {
     pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         match self {
             Self::Export(command) => command.run(out).await,
+            Self::Generate(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,

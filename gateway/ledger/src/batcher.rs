@@ -19,7 +19,6 @@ use crate::{
     digest::{Frontier, Hash},
     keyring::Month,
     ledger::{Core, FailureKind, FreezeReason, LedgerError, LedgerSettings, LedgerState},
-    plan::Seen,
     prepare::new_id,
     queue::{self, Command, Item, Patience},
     store::{Fault, Ownership, StoreError, StoreUrl, Writer, WriterSettings},
@@ -51,7 +50,6 @@ struct Session {
     head: Frontier,
     /// The last entry that this boot has committed.
     last: Option<(u64, Hash)>,
-    seen: Seen,
     /// The right edge of the tree at `head`, or behind it where other replicas have appended since.
     edge: TileBuilder,
     /// Size of the checkpoint that was published last.
@@ -74,7 +72,6 @@ impl Session {
             },
             head: Frontier::new(),
             last: None,
-            seen: Seen::default(),
             edge: TileBuilder::new(),
             published: 0,
             months: BTreeMap::new(),
@@ -236,6 +233,9 @@ impl Batcher {
                 Command::KeepCosignature(kept, answer) => {
                     let _ = answer.send(self.keep_cosignature(&kept).await);
                 }
+                Command::KeepUnit(unit, answer) => {
+                    let _ = answer.send(self.keep_unit(&unit).await);
+                }
                 Command::StepWitness(step, answer) => {
                     let _ = answer.send(self.step_witness(&step).await);
                 }
@@ -292,7 +292,7 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
-                Command::KeepCosignature(_, answer) => {
+                Command::KeepCosignature(_, answer) | Command::KeepUnit(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
                 Command::StepWitness(_, answer) => {
@@ -316,7 +316,7 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
-                Command::KeepCosignature(_, answer) => {
+                Command::KeepCosignature(_, answer) | Command::KeepUnit(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
                 Command::StepWitness(_, answer) => {

@@ -16,6 +16,7 @@ mod appender;
 mod batcher;
 mod entry;
 mod facet;
+mod index;
 mod keyring;
 mod ledger;
 mod plan;
@@ -30,6 +31,7 @@ mod tree;
 mod witness;
 
 pub mod digest;
+pub mod synthetic;
 pub mod verify;
 
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect};

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     append::{AppendError, Appended},
+    index::Unit,
     ledger::LedgerError,
     prepare::Prepared,
     witness::{KeptCosignature, WitnessStep},
@@ -141,6 +142,8 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
     /// Keep a witness's signature under one of our checkpoints.
     KeepCosignature(KeptCosignature, oneshot::Sender<Result<(), LedgerError>>),
+    /// Keep a unit of the search index.
+    KeepUnit(Box<Unit>, oneshot::Sender<Result<(), LedgerError>>),
     /// Move the witness's memory of another log on.
     StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod audit;
+mod index;
 mod reads;
 mod setup;
 mod write;

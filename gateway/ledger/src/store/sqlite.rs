@@ -23,6 +23,7 @@ use crate::{
 mod audit;
 mod file;
 mod grouped;
+mod index;
 mod reads;
 mod rows;
 mod setup;
@@ -30,7 +31,7 @@ mod write;
 
 use file::FileGuard;
 pub(crate) use file::Ownership;
-pub(crate) use reads::Reads;
+pub(crate) use reads::{Reads, tables};
 
 /// The connection that writes.
 pub(crate) struct Writer {

@@ -82,6 +82,11 @@ pub(super) async fn migrate(
             "witness",
             include_str!("../../../migrations/sqlite/0003_witness.sql").into_sql_str(),
         ),
+        migration(
+            7,
+            "ranges",
+            include_str!("../../../migrations/sqlite/0007_ranges.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)

@@ -14,10 +14,9 @@ use uuid::Uuid;
 use super::{
     LEDGER,
     grouped::{Grouped, unbound},
-    rows::{self, CLAIMS, CLOSED, ENTRIES, FACETS, OPENED, PRIVATE, TILES, TOKENS, UIDS},
+    rows::{self, CLAIMS, CLOSED, ENTRIES, OPENED, PRIVATE, TILES, TOKENS, UIDS},
 };
 use crate::{
-    facet::FacetValue,
     plan::{Call, Claim, EntryRow, Found, Plan, Wanted},
     private::{Sealed, Token},
     store::{CommitFault, Fault, stored},
@@ -82,7 +81,6 @@ struct Rows<'p, 'a> {
     entries: &'p [EntryRow<'a>],
     private: Vec<(u64, &'p Sealed)>,
     tokens: &'p [(Token, u64)],
-    facets: Vec<(&'p FacetValue, u64)>,
     claims: &'p [(Claim<'a>, u64)],
     opened: Vec<(Call<'a>, u64)>,
     closed: Vec<Call<'a>>,
@@ -117,7 +115,6 @@ pub(super) async fn finish(
             .filter_map(|row| Some((row.index, row.prepared.private.as_ref()?)))
             .collect(),
         tokens: &plan.tokens,
-        facets: plan.facets.iter().copied().collect(),
         claims: &plan.claims,
         opened: plan
             .opened
@@ -170,9 +167,6 @@ impl Rows<'_, '_> {
             .execute(connection, &self.private, rows::private)
             .await?;
         TOKENS.execute(connection, self.tokens, rows::token).await?;
-        FACETS
-            .execute(connection, &self.facets, rows::facet)
-            .await?;
         CLAIMS.execute(connection, self.claims, rows::claim).await?;
         let open = |arguments: &mut SqliteArguments, row: &_| rows::opened(arguments, boot, row);
         OPENED.execute(connection, &self.opened, open).await?;
@@ -184,20 +178,18 @@ impl Rows<'_, '_> {
 struct Whole {
     entries: usize,
     tokens: usize,
-    facets: usize,
     text: String,
 }
 
-static SMALL: LazyLock<[Whole; 2]> = LazyLock::new(|| [Whole::new(1, 4, 3), Whole::new(8, 24, 12)]);
+static SMALL: LazyLock<[Whole; 2]> = LazyLock::new(|| [Whole::new(1, 4), Whole::new(8, 24)]);
 
 impl Whole {
-    fn new(entries: usize, tokens: usize, facets: usize) -> Self {
+    fn new(entries: usize, tokens: usize) -> Self {
         let parts = [
             ENTRIES.text(entries),
             UIDS.text(entries),
             PRIVATE.text(entries),
             TOKENS.text(tokens),
-            FACETS.text(facets),
             CLAIMS.text(entries),
             OPENED.text(entries),
             CLOSED.text(entries),
@@ -206,7 +198,6 @@ impl Whole {
         Self {
             entries,
             tokens,
-            facets,
             text: parts.join("; "),
         }
     }
@@ -214,7 +205,6 @@ impl Whole {
     fn holds(&self, rows: &Rows<'_, '_>) -> bool {
         rows.entries.len() <= self.entries
             && rows.tokens.len() <= self.tokens
-            && rows.facets.len() <= self.facets
             && rows.claims.len() <= self.entries
             && rows.opened.len() <= self.entries
             && rows.closed.len() <= self.entries
@@ -227,13 +217,12 @@ impl Whole {
         plan: &Plan<'_>,
     ) -> Result<SqliteArguments, BoxDynError> {
         let mut all = SqliteArguments::default();
-        all.reserve(self.entries * 32 + self.tokens * 2 + self.facets * 3, 0);
+        all.reserve(self.entries * 32 + self.tokens * 2, 0);
         let into = &mut all;
         fill(into, &ENTRIES, self.entries, rows.entries, rows::entry)?;
         fill(into, &UIDS, self.entries, rows.entries, rows::uid)?;
         fill(into, &PRIVATE, self.entries, &rows.private, rows::private)?;
         fill(into, &TOKENS, self.tokens, rows.tokens, rows::token)?;
-        fill(into, &FACETS, self.facets, &rows.facets, rows::facet)?;
         fill(into, &CLAIMS, self.entries, rows.claims, rows::claim)?;
         fill(into, &OPENED, self.entries, &rows.opened, |into, row| {
             rows::opened(into, boot, row)
