@@ -161,7 +161,7 @@ mod tests {
             let mut bits = Bits::none(level);
             bits.add_stored(&bytes).unwrap();
             let wide: Vec<u64> = some.iter().map(|it| (*it).into()).collect();
-            prop_assert_eq!(bits.positions().collect::<Vec<_>>(), wide.clone());
+            prop_assert_eq!(&bits.positions().collect::<Vec<_>>(), &wide);
             prop_assert_eq!(bits.positions().rev().collect::<Vec<_>>(), wide.into_iter().rev().collect::<Vec<_>>());
             prop_assert_eq!(bits.is_empty(), some.is_empty());
         }

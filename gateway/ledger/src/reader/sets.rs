@@ -102,7 +102,7 @@ impl<'a> Sets<'a> {
         extent: &Extent,
     ) -> Result<Vec<Range<u64>>, StoreError> {
         let Some(times) = &self.times else {
-            return Ok(vec![0..extent.chunks]);
+            return Ok(std::iter::once(0..extent.chunks).collect());
         };
         let reads = &self.core.reads;
         let size = Level::Range.entries();
