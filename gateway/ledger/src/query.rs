@@ -236,9 +236,11 @@ impl Query {
         self.exchange
     }
 
+    /// What must stand in the private part of every match, that first that few entries have.
     pub(crate) fn private(&self) -> impl Iterator<Item = (TokenKind, &str)> {
         self.private
             .iter()
+            .rev()
             .map(|(kind, value)| (*kind, value.as_str()))
     }
 

@@ -182,7 +182,8 @@ impl Writer {
         each!(self, store => store.index_of(uid).await)
     }
 
-    /// The entries from an index on.
+    /// The entries from an index on, at most 1,024. Without the limit, PostgreSQL takes a bound that it does not know
+    /// for one that a third of the entries lie behind, and sorts the table.
     pub(crate) async fn edge(&mut self, from: u64) -> Result<Edge, Fault> {
         each!(self, store => store.edge(from).await)
     }

@@ -148,11 +148,11 @@ impl<'a> Sets<'a> {
             })
             .collect();
         found.retain(|_, bits| !bits.is_empty());
-        if let Some(times) = self.times.as_ref().filter(|_| indexed) {
+        if let Some(times) = &self.times {
             let Some(units) = hull(&found) else {
                 return Ok(found);
             };
-            let made = self.made(level, units, times).await?;
+            let made = self.made(level, units, indexed, times).await?;
             intersect(&mut found, &made);
         }
         for (kind, value) in self.query.private() {
@@ -160,14 +160,15 @@ impl<'a> Sets<'a> {
                 return Ok(found);
             };
             let tokens: Vec<Token> = self
-                .months(level, units.clone(), indexed)
+                .months(level, units, indexed)
                 .await?
                 .map(|keys| Token::new(keys, kind, value))
                 .collect();
-            let segments = level.holds(Level::Segment);
-            let segments = units.start * segments..units.end * segments;
+            let holds = level.holds(Level::Segment);
+            let segments = found.keys().flat_map(|n| n * holds..(n + 1) * holds);
+            let segments: Vec<u64> = segments.collect();
             let mut with = Found::new();
-            for index in self.core.reads.tokens(&tokens, segments).await? {
+            for index in self.core.reads.tokens(&tokens, &segments).await? {
                 let (n, position) = (index / level.entries(), index % level.entries());
                 let bits = with.entry(n).or_insert_with(|| Bits::none(level));
                 bits.add(position);
@@ -180,14 +181,12 @@ impl<'a> Sets<'a> {
         for (facet, values) in &self.facets {
             let mut with = Found::new();
             for values in values {
-                let Some(units) = hull(&found) else {
+                let units: Vec<u64> = found.keys().copied().collect();
+                if units.is_empty() {
                     return Ok(found);
-                };
-                let sets = self
-                    .core
-                    .reads
-                    .postings(level, units, *facet, values)
-                    .await?;
+                }
+                let reads = &self.core.reads;
+                let sets = reads.postings(level, &units, *facet, values).await?;
                 for (n, entries) in sets {
                     let bits = with.entry(n).or_insert_with(|| Bits::none(level));
                     bits.add_stored(&entries)?;
@@ -203,22 +202,29 @@ impl<'a> Sets<'a> {
         &self,
         level: Level,
         units: Range<u64>,
+        indexed: bool,
         times: &Range<i64>,
     ) -> Result<Found, StoreError> {
         let reads = &self.core.reads;
         let (segment, holds) = (Level::Segment.entries(), level.holds(Level::Segment));
         let segments = units.start * holds..units.end * holds;
+        let within =
+            |first_us: i64, last_us: i64| times.contains(&first_us) && times.contains(&last_us);
+        let segments: Vec<(u64, bool)> = if indexed {
+            let spans = reads.spans_meeting(Level::Segment, segments, times.clone());
+            let spans = spans.await?.into_iter();
+            spans
+                .map(|span| (span.n, within(span.first_us, span.last_us)))
+                .collect()
+        } else {
+            segments.map(|n| (n, false)).collect()
+        };
         let mut made = Found::new();
-        for span in reads
-            .spans_meeting(Level::Segment, segments, times.clone())
-            .await?
-        {
-            let entries = span.n * segment..(span.n + 1) * segment;
-            let bits = made
-                .entry(span.n / holds)
-                .or_insert_with(|| Bits::none(level));
-            let first = span.n / holds * level.entries();
-            if times.contains(&span.first_us) && times.contains(&span.last_us) {
+        for (n, whole) in segments {
+            let entries = n * segment..(n + 1) * segment;
+            let bits = made.entry(n / holds).or_insert_with(|| Bits::none(level));
+            let first = n / holds * level.entries();
+            if whole {
                 bits.add_between(entries.start - first, entries.end - first);
             } else {
                 for index in reads.made_between(entries, times.clone()).await? {
@@ -265,12 +271,7 @@ impl<'a> Sets<'a> {
                 .collect();
             let mut with = BTreeSet::new();
             for segment in segments {
-                with.extend(
-                    self.core
-                        .reads
-                        .tokens(&tokens, segment..segment + 1)
-                        .await?,
-                );
+                with.extend(self.core.reads.tokens(&tokens, &[segment]).await?);
             }
             kept.retain(|index| with.contains(index));
         }

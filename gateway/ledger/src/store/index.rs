@@ -139,7 +139,7 @@ impl Reads {
     pub(crate) async fn postings(
         &self,
         level: Level,
-        units: Range<u64>,
+        units: &[u64],
         facet: Facet,
         values: &ValueRange,
     ) -> Result<Vec<Set>, StoreError> {
@@ -150,7 +150,7 @@ impl Reads {
     pub(crate) async fn tokens(
         &self,
         tokens: &[Token],
-        segments: Range<u64>,
+        segments: &[u64],
     ) -> Result<Vec<u64>, StoreError> {
         each!(self, store => store.tokens(tokens, segments).await)
     }

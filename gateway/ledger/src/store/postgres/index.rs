@@ -140,19 +140,18 @@ impl Reads {
     pub(crate) async fn postings(
         &self,
         level: Level,
-        units: Range<u64>,
+        units: &[u64],
         facet: Facet,
         values: &ValueRange,
     ) -> Result<Vec<index::Set>, StoreError> {
         query_as(
-            "SELECT p.n, p.entries FROM generate_series($3::bigint, $4::bigint - 1) AS s (n) \
-             JOIN posting p ON p.ledger = $1 AND p.level = $2 AND p.n = s.n AND p.facet = $5 \
-             AND p.value >= $6 AND p.value <= $7",
+            "SELECT p.n, p.entries FROM UNNEST($3::bigint[]) AS s (n) \
+             JOIN posting p ON p.ledger = $1 AND p.level = $2 AND p.n = s.n AND p.facet = $4 \
+             AND p.value >= $5 AND p.value <= $6",
         )
         .bind(LEDGER)
         .bind(level.number())
-        .bind(stored(units.start)?)
-        .bind(stored(units.end)?)
+        .bind(all(units)?)
         .bind(facet.number())
         .bind(&values.start()[..])
         .bind(&values.end()[..])
@@ -165,21 +164,24 @@ impl Reads {
     pub(crate) async fn tokens(
         &self,
         tokens: &[Token],
-        segments: Range<u64>,
+        segments: &[u64],
     ) -> Result<Vec<u64>, StoreError> {
         let tokens: Vec<_> = tokens.iter().map(|token| &token.0[..]).collect();
         query_as(
-            "SELECT t.idx FROM generate_series($3::bigint, $4::bigint - 1) AS s (n) \
+            "SELECT t.idx FROM UNNEST($3::bigint[]) AS s (n) \
              CROSS JOIN UNNEST($2::bytea[]) AS w (token) \
              JOIN token t ON t.ledger = $1 AND t.segment = s.n AND t.token = w.token",
         )
         .bind(LEDGER)
         .bind(tokens)
-        .bind(stored(segments.start)?)
-        .bind(stored(segments.end)?)
+        .bind(all(segments)?)
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Database)
         .and_then(numbers)
     }
+}
+
+fn all(numbers: &[u64]) -> Result<Vec<i64>, StoreError> {
+    numbers.iter().map(|number| stored(*number)).collect()
 }

@@ -159,20 +159,17 @@ impl Reads {
     pub(crate) async fn postings(
         &self,
         level: Level,
-        units: Range<u64>,
+        units: &[u64],
         facet: Facet,
         values: &ValueRange,
     ) -> Result<Vec<index::Set>, StoreError> {
         query_as(
-            "WITH RECURSIVE s (n) AS (SELECT ?3 WHERE ?3 < ?4 \
-             UNION ALL SELECT n + 1 FROM s WHERE n + 1 < ?4) \
-             SELECT p.n, p.entries FROM s CROSS JOIN posting p ON p.ledger = ?1 AND p.level = ?2 \
-             AND p.n = s.n AND p.facet = ?5 AND p.value >= ?6 AND p.value <= ?7",
+            "SELECT p.n, p.entries FROM json_each(?3) AS s CROSS JOIN posting p ON p.ledger = ?1 \
+             AND p.level = ?2 AND p.n = s.value AND p.facet = ?4 AND p.value >= ?5 AND p.value <= ?6",
         )
         .bind(LEDGER)
         .bind(level.number())
-        .bind(stored(units.start)?)
-        .bind(stored(units.end)?)
+        .bind(list(units))
         .bind(facet.number())
         .bind(&values.start()[..])
         .bind(&values.end()[..])
@@ -185,20 +182,17 @@ impl Reads {
     pub(crate) async fn tokens(
         &self,
         tokens: &[Token],
-        segments: Range<u64>,
+        segments: &[u64],
     ) -> Result<Vec<u64>, StoreError> {
         let mut found = Vec::new();
         for token in tokens {
             let rows: Vec<(i64,)> = query_as(
-                "WITH RECURSIVE s (n) AS (SELECT ?3 WHERE ?3 < ?4 \
-                 UNION ALL SELECT n + 1 FROM s WHERE n + 1 < ?4) \
-                 SELECT t.idx FROM s CROSS JOIN token t ON t.ledger = ?1 AND t.segment = s.n \
-                 AND t.token = ?2",
+                "SELECT t.idx FROM json_each(?3) AS s CROSS JOIN token t ON t.ledger = ?1 \
+                 AND t.segment = s.value AND t.token = ?2",
             )
             .bind(LEDGER)
             .bind(&token.0[..])
-            .bind(stored(segments.start)?)
-            .bind(stored(segments.end)?)
+            .bind(list(segments))
             .fetch_all(&self.pool())
             .await
             .map_err(StoreError::Database)?;
@@ -206,4 +200,10 @@ impl Reads {
         }
         Ok(found)
     }
+}
+
+/// Numbers as a JSON array, which SQLite reads like a table.
+fn list(numbers: &[u64]) -> String {
+    let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    format!("[{}]", words.join(","))
 }
