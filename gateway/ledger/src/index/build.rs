@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use banqiao_proto::ledger::v1::Entry;
+use prost::Message as _;
+
 use super::{Level, Posting, Unit, UnitId, bits};
 use crate::{
-    entry::{self, Decoded},
+    entry::VERSION,
     facet::facets,
     store::{StoreError, UnitRow},
 };
@@ -16,9 +19,11 @@ type Values = BTreeMap<(i16, Box<[u8]>), Vec<u16>>;
 pub(crate) fn segment(n: u64, entries: &[(i64, Vec<u8>)]) -> Result<Unit, StoreError> {
     let mut values = Values::new();
     for (position, (_, bytes)) in (0_u16..).zip(entries) {
-        // What is no entry of a known version has no values; an unfiltered search and `audit verify` meet it.
-        let Ok(Decoded::Entry(entry)) = entry::decode(bytes) else {
-            continue;
+        // What is no entry of a known version has no values. Whether the bytes are canonical, those find out who read
+        // them: an unfiltered search and `audit verify`.
+        let entry = match Entry::decode(bytes.as_slice()) {
+            Ok(entry) if entry.version <= VERSION => entry,
+            _ => continue,
         };
         for (facet, value) in facets(&entry) {
             let positions = values.entry((facet.number(), value)).or_default();

@@ -235,7 +235,7 @@ async fn searches_find_what_reading_everything_finds(bed: Bed) {
     indexed(&ledger, ENTRIES - ENTRIES % 4_096).await;
     let all = everything(&ledger).await;
     assert_eq!(all.len() as u64, ENTRIES);
-    agree(&ledger, &all, 250).await;
+    agree(&ledger, &all, 150).await;
     assert_eq!(
         bed.count("SELECT count(*) FROM span WHERE level = 14")
             .await,
