@@ -62,7 +62,7 @@ impl Scene {
     async fn evidence(&self, city: &City, exchange: Uuid, more: &[&str]) -> Bundle {
         let folder = self.network.folder();
         let socket = city.admin().socket(Role::Auditor);
-        let socket = socket.to_str().unwrap();
+        let socket = format!("unix:{}", socket.display());
         let exchange = exchange.to_string();
         let name = format!("{}.evidence", city.code);
         let path = folder.join(&name);
@@ -70,7 +70,7 @@ impl Scene {
         wait_until("evidence that lacks nothing", PATIENCE, || async {
             let _gone = fs::remove_file(&path);
             let mut arguments = vec!["audit", "evidence", &exchange, "-o", &name];
-            arguments.extend_from_slice(&["--socket", socket]);
+            arguments.extend_from_slice(&["--admin", &socket]);
             arguments.extend_from_slice(more);
             let made = banqiao(folder, &arguments).await;
             assert_eq!(made.code, Some(0), "{}{}", made.out, made.err);
@@ -169,6 +169,7 @@ async fn either_city_proves_a_call_with_one_file() {
     assert!(alone.files().all(|(name, _)| !name.starts_with("370600/")));
 
     let socket = scene.network.cities[0].admin().socket(Role::Auditor);
+    let socket = format!("unix:{}", socket.display());
     let json = folder.join("evidence.json");
     let made = [
         "audit",
@@ -177,8 +178,8 @@ async fn either_city_proves_a_call_with_one_file() {
         "--json",
         "-o",
         "evidence.json",
-        "--socket",
-        socket.to_str().unwrap(),
+        "--admin",
+        &socket,
     ];
     assert_eq!(says(folder, &made).await.0, Some(0));
     let json: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();

@@ -1,8 +1,9 @@
-//! `banqiao audit`: the auditor's view of a city's ledger. Every command but `verify`, which asks no gateway, is itself an
-//! entry there.
+//! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there, but
+//! `generate` and `verify`, which ask no gateway.
 
 mod evidence;
 mod filter;
+mod generate;
 mod print;
 mod receipt;
 mod reconcile;
@@ -32,6 +33,7 @@ use crate::{
 };
 pub use evidence::Evidence;
 use filter::FilterArgs;
+pub use generate::Generate;
 use print::{Form, Printer};
 pub use receipt::VerifyReceipt;
 pub use reconcile::Reconcile;
@@ -47,6 +49,8 @@ pub enum AuditCommand {
     /// Compare the ledger's exchanges with those of other cities now; exit 0 nothing found, 1 discrepancies found, 69 a
     /// city cannot be reached.
     Reconcile(Box<Reconcile>),
+    /// Write a synthetic ledger into an empty database, for tests and measurements.
+    Generate(Box<Generate>),
     /// Entries that match, newest first.
     Search(Box<Search>),
     /// Every entry of one exchange.
@@ -157,6 +161,7 @@ impl AuditCommand {
             Self::Evidence(command) => command.run(out).await,
             Self::Export(command) => command.run(out).await,
             Self::Reconcile(command) => command.run(out).await,
+            Self::Generate(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,

@@ -19,7 +19,6 @@ use crate::{
     digest::{Frontier, Hash},
     keyring::Month,
     ledger::{Core, FailureKind, FreezeReason, LedgerError, LedgerSettings, LedgerState},
-    plan::Seen,
     prepare::new_id,
     queue::{self, Command, Item, Patience},
     store::{Fault, Ownership, StoreError, StoreUrl, Writer, WriterSettings},
@@ -51,7 +50,6 @@ struct Session {
     head: Frontier,
     /// The last entry that this boot has committed.
     last: Option<(u64, Hash)>,
-    seen: Seen,
     /// The right edge of the tree at `head`, or behind it where other replicas have appended since.
     edge: TileBuilder,
     /// Size of the checkpoint that was published last.
@@ -74,7 +72,6 @@ impl Session {
             },
             head: Frontier::new(),
             last: None,
-            seen: Seen::default(),
             edge: TileBuilder::new(),
             published: 0,
             months: BTreeMap::new(),
@@ -248,6 +245,9 @@ impl Batcher {
                 Command::KeepLinks(kept, answer) => {
                     let _ = answer.send(self.keep_links(&kept).await);
                 }
+                Command::KeepUnit(unit, answer) => {
+                    let _ = answer.send(self.keep_unit(&unit).await);
+                }
                 Command::StepWitness(step, answer) => {
                     let _ = answer.send(self.step_witness(&step).await);
                 }
@@ -316,7 +316,7 @@ impl Batcher {
                 Command::ClaimTurn(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
-                Command::KeepCosignature(_, answer) => {
+                Command::KeepCosignature(_, answer) | Command::KeepUnit(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
                 Command::StepWitness(_, answer) => {
@@ -352,7 +352,7 @@ impl Batcher {
                 Command::ClaimTurn(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
-                Command::KeepCosignature(_, answer) => {
+                Command::KeepCosignature(_, answer) | Command::KeepUnit(_, answer) => {
                     let _ = answer.send(Err(LedgerError::Unavailable));
                 }
                 Command::StepWitness(_, answer) => {

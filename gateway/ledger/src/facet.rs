@@ -1,9 +1,4 @@
-//! What entries can be searched by, and the blocks of entries that it is kept for.
-//!
-//! A ledger's speed is set by its secondary indexes, so entries have none but their ids. Instead each block of
-//! 1,024 entries keeps the set of values that occur in it: a handful of rows per block, appended
-//! within the commit. A search takes the blocks that hold every value it asks for and reads only those; a value that
-//! is rare has few blocks, and one that is in every block is found at once in the first.
+//! What entries can be searched by.
 
 use std::ops::RangeInclusive;
 
@@ -13,12 +8,8 @@ use banqiao_proto::{
     reasons,
 };
 
-/// Entries of a block.
-pub(crate) const BLOCK: u64 = 1_024;
 /// Longer values are cut; the match against the entry itself decides.
 const MAX_VALUE_BYTES: usize = 512;
-/// Resolution of the time facet.
-const MINUTE_US: i64 = 60_000_000;
 
 /// What a value is a value of. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +22,6 @@ pub(crate) enum Facet {
     Purpose = 6,
     Reason = 7,
     Service = 8,
-    Time = 9,
 }
 
 impl Facet {
@@ -52,11 +42,6 @@ pub(crate) fn text_value(text: &str) -> Box<[u8]> {
 /// The value of an enumeration.
 pub(crate) fn number_value(number: i32) -> Box<[u8]> {
     number.to_be_bytes().into()
-}
-
-/// The value of a time in microseconds: its minute. Times before 1970 count as 1970.
-pub(crate) fn time_value(time_us: i64) -> Box<[u8]> {
-    (time_us.max(0) / MINUTE_US).to_be_bytes().into()
 }
 
 /// Values of a facet from one to another.
@@ -81,7 +66,6 @@ pub(crate) fn method_parts(path: &str) -> (&str, &str) {
 pub(crate) fn facets(entry: &Entry) -> Vec<FacetValue> {
     let mut all = Vec::with_capacity(10);
     all.push((Facet::Kind, number_value(entry.kind)));
-    all.push((Facet::Time, time_value(entry.time_us)));
     let mut text = |facet, value: &str| {
         if !value.is_empty() {
             all.push((facet, text_value(value)));
@@ -174,13 +158,6 @@ mod tests {
         for outside in ["spiffe://a.x/h", "spiffe://a.x/i/", "spiffe://a.x/g/z", ""] {
             assert!(!range.contains(&text_value(outside)), "{outside}");
         }
-    }
-
-    #[test]
-    fn times_order_as_their_values_do() {
-        assert!(time_value(59_999_999) < time_value(60_000_000));
-        assert!(time_value(255 * MINUTE_US) < time_value(256 * MINUTE_US));
-        assert_eq!(time_value(-1), time_value(0));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     append::{Document, DocumentKind},
     appender::Appender,
-    batcher,
+    batcher, index,
     keyring::{Keyring, KeyringError},
     prepare::Preparer,
     queue::{Command, Queue},
@@ -225,6 +225,8 @@ pub(crate) struct Core {
     pub(crate) queue: Queue,
     pub(crate) state: watch::Sender<LedgerState>,
     pub(crate) size: watch::Sender<u64>,
+    /// Entries that the search index is known to cover.
+    pub(crate) indexed: watch::Sender<u64>,
     /// Counts how often a checkpoint was published.
     pub(crate) published: watch::Sender<u64>,
     pub(crate) boot: RwLock<Uuid>,
@@ -257,6 +259,7 @@ impl Ledger {
             queue: Queue::new(settings.queue, settings.reserve),
             state: watch::Sender::new(LedgerState::Failing),
             size: watch::Sender::new(0),
+            indexed: watch::Sender::new(0),
             published: watch::Sender::new(0),
             boot: RwLock::new(Uuid::nil()),
             preparer: Preparer {
@@ -273,6 +276,7 @@ impl Ledger {
             releasers: TaskTracker::new(),
         });
         batcher::start(Arc::clone(&core), url, settings).await?;
+        index::start(Arc::clone(&core))?;
         Ok(Self(Arc::new(Handle { core })))
     }
 
@@ -298,6 +302,12 @@ impl Ledger {
     /// Entries that are known to be committed.
     pub fn size(&self) -> u64 {
         *self.0.core.size.borrow()
+    }
+
+    /// Entries that the search index covers, and each change of it: a multiple of 4,096. The index follows the commits by
+    /// itself, and what it does not cover yet is found all the same, only slower.
+    pub fn indexed(&self) -> watch::Receiver<u64> {
+        self.0.core.indexed.subscribe()
     }
 
     /// The key that checkpoints of this log are verified with, named by the log's origin.

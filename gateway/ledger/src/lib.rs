@@ -16,6 +16,7 @@ mod appender;
 mod batcher;
 mod entry;
 mod facet;
+mod index;
 mod keyring;
 mod ledger;
 mod plan;
@@ -32,6 +33,7 @@ mod witness;
 
 pub mod digest;
 pub mod receipt;
+pub mod synthetic;
 pub mod verify;
 
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect, EvidenceKind};

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use crate::{
     append::{AppendError, Appended, DocumentKind, Effect, EvidenceKind},
     digest::{Frontier, Hash, leaf_hash},
-    facet::{BLOCK, FacetValue},
     keyring::Month,
     prepare::{CallId, Prepared},
     private::Token,
@@ -108,7 +107,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) outcomes: Vec<Result<u64, AppendError>>,
     pub(crate) entries: Vec<EntryRow<'a>>,
     pub(crate) tokens: Vec<(Token, u64)>,
-    pub(crate) facets: BTreeSet<(&'a FacetValue, u64)>,
     pub(crate) evidence: Vec<(u64, EvidenceKind, &'a [u8])>,
     pub(crate) claims: Vec<(Claim<'a>, u64)>,
     pub(crate) opened: BTreeMap<Call<'a>, u64>,
@@ -128,33 +126,11 @@ pub(crate) struct Plan<'a> {
     pub(crate) note: Arc<str>,
 }
 
-/// The values that each block is known to hold already.
-#[derive(Debug, Default)]
-pub(crate) struct Seen(BTreeMap<u64, BTreeSet<FacetValue>>);
-
-impl Seen {
-    fn contains(&self, block: u64, value: &FacetValue) -> bool {
-        self.0
-            .get(&block)
-            .is_some_and(|values| values.contains(value))
-    }
-
-    /// The values of a committed plan are known from now on; those of earlier blocks are not needed any more.
-    pub(crate) fn learn(&mut self, plan: &Plan<'_>) {
-        for (value, block) in &plan.facets {
-            self.0.entry(*block).or_default().insert((*value).clone());
-        }
-        let current = plan.frontier.count() / BLOCK;
-        self.0.retain(|block, _| *block >= current);
-    }
-}
-
 /// Plans a batch behind a head. `found` is used up: it follows what the items before do.
 pub(crate) fn plan<'a>(
     items: &'a [Item],
     head: &Head,
     mut found: Found<'a>,
-    seen: &Seen,
     replica: &Replica,
 ) -> Plan<'a> {
     let mut plan = Plan {
@@ -172,7 +148,7 @@ pub(crate) fn plan<'a>(
         let leaf = leaf_hash(&bytes);
         plan.frontier.push(leaf);
         replica.counter += 1;
-        plan.add(prepared, index, seen);
+        plan.add(prepared, index);
         plan.bytes += bytes.len();
         plan.entries.push(EntryRow {
             index,
@@ -276,7 +252,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds the rows of an entry, apart from its own.
-    fn add(&mut self, prepared: &'a Prepared, index: u64, seen: &Seen) {
+    fn add(&mut self, prepared: &'a Prepared, index: u64) {
         for effect in &prepared.effects {
             match (effect, prepared.call) {
                 (Effect::Claim { consumer }, Some(call)) => {
@@ -311,14 +287,6 @@ impl<'a> Plan<'a> {
             self.tokens
                 .extend(sealed.tokens.iter().map(|token| (*token, index)));
         }
-        let block = index / BLOCK;
-        self.facets.extend(
-            prepared
-                .facets
-                .iter()
-                .filter(|value| !seen.contains(block, value))
-                .map(|value| (value, block)),
-        );
     }
 }
 
@@ -352,7 +320,6 @@ mod tests {
             items,
             &Head::default(),
             Found::default(),
-            &Seen::default(),
             &Replica::default(),
         )
     }

@@ -10,7 +10,6 @@ use uuid::Uuid;
 use crate::{
     append::{Append, AppendError, Effect},
     entry::{self, EntryError, MAX_ENTRY_BYTES, VERSION},
-    facet::{self, FacetValue},
     keyring::{Keyring, Month},
     private::{self, SealError, Sealed},
 };
@@ -43,7 +42,6 @@ pub(crate) struct Prepared {
     /// Canonical bytes of the fields behind it.
     behind: Vec<u8>,
     pub(crate) private: Option<Sealed>,
-    pub(crate) facets: Vec<FacetValue>,
     pub(crate) effects: Vec<Effect>,
 }
 
@@ -77,7 +75,6 @@ impl Prepared {
             before: Vec::new(),
             behind: Vec::new(),
             private: None,
-            facets: Vec::new(),
             effects,
         }
     }
@@ -133,7 +130,6 @@ impl Preparer {
         let call = call_id(&entry);
         check_effects(&effects, call)?;
 
-        let facets = facet::facets(&entry);
         let kind = entry.kind;
         let behind = Entry {
             summary: entry.summary.take(),
@@ -150,7 +146,6 @@ impl Preparer {
             before: entry.encode_to_vec(),
             behind: behind.encode_to_vec(),
             private,
-            facets,
             effects,
         });
         let replica = Replica {

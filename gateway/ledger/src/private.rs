@@ -38,10 +38,6 @@ pub(crate) enum TokenKind {
     Subject,
 }
 
-/// Entries of a segment of the index of tokens. Tokens are random: within a segment they go all over its pages, of
-/// which there are about fifty. A search looks into each segment that can hold a month.
-pub(crate) const SEGMENT: u64 = 4_096;
-
 /// A search token: a keyed hash of a value, of no use without the month's key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token(pub(crate) [u8; 16]);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
-    facet::{self, Facet},
+    facet::{self, Facet, ValueRange},
     private::TokenKind,
 };
 
@@ -61,13 +61,8 @@ impl Pattern {
     }
 }
 
-/// Values of one facet, of which a block must hold one.
-pub(crate) enum FacetFilter {
-    /// One of these.
-    Any(Facet, Vec<Box<[u8]>>),
-    /// One within this range.
-    Range(Facet, facet::ValueRange),
-}
+/// A facet, and the values of it of which an entry must have one.
+pub(crate) type FacetFilter = (Facet, Vec<ValueRange>);
 
 impl Query {
     /// Parses a filter.
@@ -241,55 +236,53 @@ impl Query {
         self.exchange
     }
 
+    /// What must stand in the private part of every match, that first that few entries have.
     pub(crate) fn private(&self) -> impl Iterator<Item = (TokenKind, &str)> {
         self.private
             .iter()
+            .rev()
             .map(|(kind, value)| (*kind, value.as_str()))
     }
 
-    /// What the blocks that can hold matches must hold.
+    /// What every match has, those first that few entries have.
     pub(crate) fn facets(&self) -> Vec<FacetFilter> {
         let mut filters = Vec::new();
-        let mut any = |facet, values: Vec<Box<[u8]>>| filters.push(FacetFilter::Any(facet, values));
-        if let Some(city) = &self.city {
-            any(Facet::City, vec![facet::text_value(city.as_str())]);
+        let mut has = |facet, value: Box<[u8]>| filters.push((facet, vec![value.clone()..=value]));
+        if let Some(Pattern::Exact(exact)) = &self.client {
+            has(Facet::Client, facet::text_value(exact));
         }
-        if let Some(service) = &self.service {
-            any(Facet::Service, vec![facet::text_value(service)]);
+        if let Some(reason) = self.reason {
+            has(Facet::Reason, facet::number_value(reason.into()));
         }
         if let Some(method) = &self.method {
             // `/package.Service/Method` is stored as two facets; a path of another form as one.
             let (service, name) = facet::method_parts(method);
+            has(Facet::Method, facet::text_value(name));
             if !service.is_empty() {
-                any(Facet::Service, vec![facet::text_value(service)]);
+                has(Facet::Service, facet::text_value(service));
             }
-            any(Facet::Method, vec![facet::text_value(name)]);
+        }
+        if let Some(service) = &self.service {
+            has(Facet::Service, facet::text_value(service));
         }
         if let Some(purpose) = &self.purpose {
-            any(Facet::Purpose, vec![facet::text_value(purpose)]);
-        }
-        if !self.kinds.is_empty() {
-            let kinds = self
-                .kinds
-                .iter()
-                .map(|kind| facet::number_value((*kind).into()));
-            any(Facet::Kind, kinds.collect());
+            has(Facet::Purpose, facet::text_value(purpose));
         }
         if let Some(outcome) = self.outcome {
-            any(Facet::Outcome, vec![facet::number_value(outcome.into())]);
+            has(Facet::Outcome, facet::number_value(outcome.into()));
         }
-        if let Some(reason) = self.reason {
-            any(Facet::Reason, vec![facet::number_value(reason.into())]);
+        if let Some(city) = &self.city {
+            has(Facet::City, facet::text_value(city.as_str()));
         }
-        match &self.client {
-            Some(Pattern::Exact(exact)) => any(Facet::Client, vec![facet::text_value(exact)]),
-            Some(Pattern::Prefix(prefix)) => {
-                filters.push(FacetFilter::Range(
-                    Facet::Client,
-                    facet::prefix_range(prefix),
-                ));
-            }
-            None => {}
+        if let Some(Pattern::Prefix(prefix)) = &self.client {
+            filters.push((Facet::Client, vec![facet::prefix_range(prefix)]));
+        }
+        if !self.kinds.is_empty() {
+            let kinds = self.kinds.iter().map(|kind| {
+                let number = facet::number_value((*kind).into());
+                number.clone()..=number
+            });
+            filters.push((Facet::Kind, kinds.collect()));
         }
         filters
     }

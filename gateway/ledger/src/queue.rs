@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     append::{AppendError, Appended},
+    index::Unit,
     ledger::LedgerError,
     prepare::Prepared,
     reconcile::Turn,
@@ -150,6 +151,8 @@ pub(crate) enum Command {
     KeepContradiction(Contradiction, oneshot::Sender<Result<(), LedgerError>>),
     /// Take a turn at comparing with another city.
     ClaimTurn(Turn, oneshot::Sender<Result<Option<i64>, LedgerError>>),
+    /// Keep a unit of the search index.
+    KeepUnit(Box<Unit>, oneshot::Sender<Result<(), LedgerError>>),
     /// Move the witness's memory of another log on.
     StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.

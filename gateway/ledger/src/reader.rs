@@ -17,8 +17,8 @@ use crate::{
 };
 
 mod log;
-mod postings;
 mod search;
+mod sets;
 
 pub use log::ProofError;
 
@@ -83,8 +83,8 @@ impl Reader {
 
     /// Entries that match, in order.
     ///
-    /// Fewer than the limit mean that there are no more. Reading is bounded by the blocks of entries that can hold a
-    /// match; dropping the future ends it.
+    /// Fewer than the limit mean that there are no more. Only matches are read, apart from the last few thousand
+    /// entries, which the index does not cover yet; dropping the future ends it.
     ///
     /// # Errors
     ///

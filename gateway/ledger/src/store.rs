@@ -2,7 +2,7 @@
 //!
 //! A `Writer` is the one connection of the batcher; [`Reads`] are connections for everything else.
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use banqiao_directory::CityCode;
 use banqiao_tlog::{hash::TreeHead, tile::Tile};
@@ -11,12 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     append::{Document, DocumentKind},
-    facet::{Facet, ValueRange},
     keyring::Month,
     plan::{Found, Head, Plan, Wanted},
     prepare::CallId,
-    private::Token,
-    reader::{Order, Stored},
+    reader::Stored,
     reconcile::Turn,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
@@ -34,6 +32,7 @@ macro_rules! each {
 mod audit;
 mod error;
 mod fault;
+mod index;
 mod postgres;
 mod reconcile;
 mod sqlite;
@@ -41,6 +40,7 @@ mod sqlite;
 pub(crate) use audit::{EntryColumns, Extent, TileRow};
 pub use error::StoreError;
 pub(crate) use fault::{CommitFault, Fault};
+pub(crate) use index::UnitRow;
 pub(crate) use reconcile::CallRow;
 pub(crate) use sqlite::Ownership;
 
@@ -75,6 +75,16 @@ impl StoreUrl {
             _ => Err(StoreError::Url),
         }
     }
+}
+
+/// Whether a database has no tables, or does not exist, in so far as it can be made.
+pub(crate) async fn is_empty(url: &StoreUrl) -> Result<bool, StoreError> {
+    let tables: i64 = match url {
+        StoreUrl::Sqlite(path) if !path.exists() => 0,
+        StoreUrl::Sqlite(path) => sqlite::tables(path).await?,
+        StoreUrl::Postgres(options) => postgres::Reads::new(options).tables().await?,
+    };
+    Ok(tables == 0)
 }
 
 /// How a database is opened for writing.
@@ -178,7 +188,8 @@ impl Writer {
         each!(self, store => store.index_of(uid).await)
     }
 
-    /// The entries from an index on.
+    /// The entries from an index on, at most 1,024. Without the limit, PostgreSQL takes a bound that it does not know
+    /// for one that a third of the entries lie behind, and sorts the table.
     pub(crate) async fn edge(&mut self, from: u64) -> Result<Edge, Fault> {
         each!(self, store => store.edge(from).await)
     }
@@ -376,7 +387,7 @@ impl Reads {
         each!(self, store => store.range(from, until).await)
     }
 
-    /// The entries at some indices, at most 64, by index.
+    /// The entries at some indices, which rise, by index.
     pub(crate) async fn at(&self, indices: &[u64]) -> Result<Vec<Stored>, StoreError> {
         each!(self, store => store.at(indices).await)
     }
@@ -468,49 +479,6 @@ impl Reads {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         each!(self, store => store.evidence(index, kind).await)
     }
-
-    /// Blocks that hold a value, from one on, in order.
-    pub(crate) async fn blocks(
-        &self,
-        facet: Facet,
-        value: &[u8],
-        from: u64,
-        order: Order,
-        limit: u32,
-    ) -> Result<Vec<u64>, StoreError> {
-        each!(self, store => store.blocks(facet, value, from, order, limit).await)
-    }
-
-    /// Entries with a token within some segments, from one on, in order.
-    pub(crate) async fn tokens(
-        &self,
-        token: Token,
-        segments: &RangeInclusive<u64>,
-        from: u64,
-        order: Order,
-        limit: u32,
-    ) -> Result<Vec<u64>, StoreError> {
-        each!(self, store => store.tokens(token, segments, from, order, limit).await)
-    }
-
-    /// First and last block that hold a value in a range.
-    pub(crate) async fn block_bounds(
-        &self,
-        facet: Facet,
-        range: &ValueRange,
-    ) -> Result<Option<(u64, u64)>, StoreError> {
-        each!(self, store => store.block_bounds(facet, range).await)
-    }
-
-    /// The smallest value within a range that is larger than `behind`.
-    pub(crate) async fn next_value(
-        &self,
-        facet: Facet,
-        behind: Option<&[u8]>,
-        range: &ValueRange,
-    ) -> Result<Option<Box<[u8]>>, StoreError> {
-        each!(self, store => store.next_value(facet, behind, range).await)
-    }
 }
 
 /// A number as it is stored.
@@ -589,13 +557,6 @@ fn documents(rows: Vec<DocumentRow>) -> Result<(u64, Vec<Document>), StoreError>
         })
         .collect::<Result<_, StoreError>>()?;
     Ok((revision, documents))
-}
-
-fn bounds(found: (Option<i64>, Option<i64>)) -> Result<Option<(u64, u64)>, StoreError> {
-    match found {
-        (Some(first), Some(last)) => Ok(Some((number(first)?, number(last)?))),
-        _ => Ok(None),
-    }
 }
 
 #[cfg(test)]

@@ -237,7 +237,7 @@ async fn planned<'a>(
         new_months.remove(month);
         session.months.insert(*month, *id);
     }
-    let mut plan = plan(items, &head, found, &session.seen, &session.replica);
+    let mut plan = plan(items, &head, found, &session.replica);
     plan.months = new_months;
     if !plan.entries.is_empty() {
         plan.grow(&session.edge, signer)
@@ -287,7 +287,6 @@ pub(super) fn check_head(session: &mut Session, head: &Head) -> Result<(), Store
 /// What is committed is known from now on.
 fn learn(session: &mut Session, plan: Plan<'_>, before: Frontier) -> Committed {
     let outcomes = plan.answers(before);
-    session.seen.learn(&plan);
     session.months.extend(&plan.months);
     session.last = plan.entries.last().map(|row| (row.index, row.leaf));
     let entries = plan.entries.len();

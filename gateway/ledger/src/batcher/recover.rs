@@ -7,6 +7,7 @@ use banqiao_tlog::{checkpoint::Checkpoint, note::Note, tile::TileBuilder};
 use super::{Batcher, Session, commit::check_head, report};
 use crate::{
     digest::{Frontier, Hash, leaf_hash},
+    index::Unit,
     keyring::{Keyring, Month},
     ledger::{LedgerError, LedgerState},
     plan::Head,
@@ -214,6 +215,15 @@ impl Batcher {
             return Err(LedgerError::Unavailable);
         };
         let kept = writer.keep_cosignature(kept).await;
+        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    /// Keeps a unit of the search index.
+    pub(super) async fn keep_unit(&mut self, unit: &Unit) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let kept = writer.keep_unit(unit).await;
         kept.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 

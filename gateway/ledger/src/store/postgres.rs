@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod audit;
+mod index;
 mod reads;
 mod reconcile;
 mod setup;
@@ -226,10 +227,13 @@ impl Writer {
         )
         .await?;
         let leaves = statement(
-            query_as("SELECT leaf, bytes FROM entry WHERE ledger = $1 AND idx >= $2 ORDER BY idx")
-                .bind(LEDGER)
-                .bind(stored(from).map_err(Fault::Storage)?)
-                .fetch_all(&mut self.connection),
+            query_as(
+                "SELECT leaf, bytes FROM entry WHERE ledger = $1 AND idx >= $2 \
+             ORDER BY idx LIMIT 1024",
+            )
+            .bind(LEDGER)
+            .bind(stored(from).map_err(Fault::Storage)?)
+            .fetch_all(&mut self.connection),
         )
         .await?;
         let size = number(last.map_or(0, |last| last + 1)).map_err(Fault::Storage)?;

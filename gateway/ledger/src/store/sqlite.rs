@@ -23,6 +23,7 @@ use crate::{
 mod audit;
 mod file;
 mod grouped;
+mod index;
 mod reads;
 mod reconcile;
 mod rows;
@@ -31,7 +32,7 @@ mod write;
 
 use file::FileGuard;
 pub(crate) use file::Ownership;
-pub(crate) use reads::Reads;
+pub(crate) use reads::{Reads, tables};
 
 /// The connection that writes.
 pub(crate) struct Writer {
@@ -149,13 +150,15 @@ impl Writer {
             .fetch_one(&mut self.connection)
             .await
             .map_err(Fault::sqlite)?;
-        let leaves =
-            query_as("SELECT leaf, bytes FROM entry WHERE ledger = ?1 AND idx >= ?2 ORDER BY idx")
-                .bind(LEDGER)
-                .bind(stored(from).map_err(Fault::Storage)?)
-                .fetch_all(&mut self.connection)
-                .await
-                .map_err(Fault::sqlite)?;
+        let leaves = query_as(
+            "SELECT leaf, bytes FROM entry WHERE ledger = ?1 AND idx >= ?2 \
+             ORDER BY idx LIMIT 1024",
+        )
+        .bind(LEDGER)
+        .bind(stored(from).map_err(Fault::Storage)?)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(Fault::sqlite)?;
         let size = number(last.map_or(0, |last| last + 1)).map_err(Fault::Storage)?;
         Ok(Edge { size, leaves })
     }

@@ -11,6 +11,7 @@ mod append;
 mod bed;
 mod calls;
 mod faults;
+mod index;
 mod keys;
 mod postgres;
 mod postgres_faults;

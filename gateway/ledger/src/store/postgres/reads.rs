@@ -1,6 +1,6 @@
 //! Reading from PostgreSQL.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::time::Duration;
 
 use banqiao_tlog::hash::TreeHead;
 use sqlx::{
@@ -13,13 +13,9 @@ use uuid::Uuid;
 use super::LEDGER;
 use crate::{
     append::{Document, DocumentKind},
-    facet::{Facet, ValueRange},
     keyring::Month,
-    private::Token,
-    reader::{Order, Stored},
-    store::{
-        ContradictionRow, DocumentRow, SealedRow, StoreError, entries, number, numbers, stored,
-    },
+    reader::Stored,
+    store::{ContradictionRow, DocumentRow, SealedRow, StoreError, entries, number, stored},
 };
 
 /// Readers are few: an auditor or two, the console, and the poll for new documents.
@@ -47,6 +43,17 @@ impl Reads {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         Self { pool }
+    }
+
+    /// Tables in the database, whosever.
+    pub(crate) async fn tables(&self) -> Result<i64, StoreError> {
+        query_scalar(
+            "SELECT count(*) FROM pg_catalog.pg_tables \
+             WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Database)
     }
 
     pub(crate) async fn documents(
@@ -309,108 +316,5 @@ impl Reads {
             .fetch_optional(&self.pool)
             .await
             .map_err(StoreError::Database)
-    }
-
-    pub(crate) async fn blocks(
-        &self,
-        facet: Facet,
-        value: &[u8],
-        from: u64,
-        order: Order,
-        limit: u32,
-    ) -> Result<Vec<u64>, StoreError> {
-        let sql = match order {
-            Order::Ascending => {
-                "SELECT block FROM facet WHERE ledger = $1 AND facet = $2 AND value = $3 \
-                 AND block >= $4 ORDER BY block LIMIT $5"
-            }
-            Order::Descending => {
-                "SELECT block FROM facet WHERE ledger = $1 AND facet = $2 AND value = $3 \
-                 AND block <= $4 ORDER BY block DESC LIMIT $5"
-            }
-        };
-        query_as(sql)
-            .bind(LEDGER)
-            .bind(facet.number())
-            .bind(value)
-            .bind(stored(from)?)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::Database)
-            .and_then(numbers)
-    }
-
-    pub(crate) async fn tokens(
-        &self,
-        token: Token,
-        segments: &RangeInclusive<u64>,
-        from: u64,
-        order: Order,
-        limit: u32,
-    ) -> Result<Vec<u64>, StoreError> {
-        let sql = match order {
-            Order::Ascending => {
-                "SELECT t.idx FROM generate_series($4::bigint, $5::bigint) AS s (n) \
-                 JOIN token t ON t.ledger = $1 AND t.segment = s.n AND t.token = $2 \
-                 WHERE t.idx >= $3 ORDER BY t.idx LIMIT $6"
-            }
-            Order::Descending => {
-                "SELECT t.idx FROM generate_series($4::bigint, $5::bigint) AS s (n) \
-                 JOIN token t ON t.ledger = $1 AND t.segment = s.n AND t.token = $2 \
-                 WHERE t.idx <= $3 ORDER BY t.idx DESC LIMIT $6"
-            }
-        };
-        query_as(sql)
-            .bind(LEDGER)
-            .bind(&token.0[..])
-            .bind(stored(from)?)
-            .bind(stored(*segments.start())?)
-            .bind(stored(*segments.end())?)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(StoreError::Database)
-            .and_then(numbers)
-    }
-
-    pub(crate) async fn block_bounds(
-        &self,
-        facet: Facet,
-        range: &ValueRange,
-    ) -> Result<Option<(u64, u64)>, StoreError> {
-        let bounds: (Option<i64>, Option<i64>) = query_as(
-            "SELECT min(block), max(block) FROM facet \
-             WHERE ledger = $1 AND facet = $2 AND value >= $3 AND value <= $4",
-        )
-        .bind(LEDGER)
-        .bind(facet.number())
-        .bind(&range.start()[..])
-        .bind(&range.end()[..])
-        .fetch_one(&self.pool)
-        .await
-        .map_err(StoreError::Database)?;
-        crate::store::bounds(bounds)
-    }
-
-    pub(crate) async fn next_value(
-        &self,
-        facet: Facet,
-        behind: Option<&[u8]>,
-        range: &ValueRange,
-    ) -> Result<Option<Box<[u8]>>, StoreError> {
-        let value: Option<Vec<u8>> = query_scalar(
-            "SELECT value FROM facet WHERE ledger = $1 AND facet = $2 AND value >= $3 \
-             AND value <= $4 AND ($5::bytea IS NULL OR value > $5) ORDER BY value LIMIT 1",
-        )
-        .bind(LEDGER)
-        .bind(facet.number())
-        .bind(behind.unwrap_or_else(|| range.start()))
-        .bind(&range.end()[..])
-        .bind(behind)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(StoreError::Database)?;
-        Ok(value.map(Into::into))
     }
 }

@@ -94,6 +94,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             "reconcile",
             include_str!("../../../migrations/postgres/0005_reconcile.sql").into_sql_str(),
         ),
+        migration(
+            7,
+            "ranges",
+            include_str!("../../../migrations/postgres/0007_ranges.sql").into_sql_str(),
+        ),
     ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {

@@ -40,24 +40,21 @@ const ROWS: &str = "\
     t AS (INSERT INTO token (ledger, segment, token, idx) \
         SELECT $1, idx / 4096, token, idx FROM UNNEST($12::bytea[], $13::bigint[]) \
         AS w (token, idx)), \
-    f AS (INSERT INTO facet (ledger, facet, value, block) \
-        SELECT $1, * FROM UNNEST($14::smallint[], $15::bytea[], $16::bigint[]) \
-        ON CONFLICT DO NOTHING), \
     c AS (INSERT INTO claim (ledger, exchange, attempt, consumer, idx) \
-        SELECT $1, * FROM UNNEST($17::uuid[], $18::bigint[], $19::bytea[], $20::bigint[])), \
+        SELECT $1, * FROM UNNEST($14::uuid[], $15::bigint[], $16::bytea[], $17::bigint[])), \
     o AS (INSERT INTO in_flight (ledger, exchange, attempt, side, peer, boot, idx) \
-        SELECT $1, exchange, attempt, side, peer, $21, idx \
-        FROM UNNEST($22::uuid[], $23::bigint[], $24::smallint[], $25::bytea[], $26::bigint[]) \
+        SELECT $1, exchange, attempt, side, peer, $18, idx \
+        FROM UNNEST($19::uuid[], $20::bigint[], $21::smallint[], $22::bytea[], $23::bigint[]) \
         AS w (exchange, attempt, side, peer, idx)), \
     d AS (DELETE FROM in_flight i \
-        USING UNNEST($27::uuid[], $28::bigint[], $29::smallint[], $30::bytea[]) \
+        USING UNNEST($24::uuid[], $25::bigint[], $26::smallint[], $27::bytea[]) \
         AS w (exchange, attempt, side, peer) WHERE i.ledger = $1 AND i.exchange = w.exchange \
         AND i.attempt = w.attempt AND i.side = w.side AND i.peer = w.peer), \
     m AS (INSERT INTO month_key (ledger, month, key_id) \
-        SELECT $1, * FROM UNNEST($31::integer[], $32::bytea[])), \
+        SELECT $1, * FROM UNNEST($28::integer[], $29::bytea[])), \
     v AS (INSERT INTO evidence (ledger, idx, kind, bytes) \
-        SELECT $1, * FROM UNNEST($37::bigint[], $38::smallint[], $39::bytea[])) \
-    UPDATE head SET size = $33, frontier = $34, note = $36 WHERE ledger = $1 AND size = $35 \
+        SELECT $1, * FROM UNNEST($34::bigint[], $35::smallint[], $36::bytea[])) \
+    UPDATE head SET size = $30, frontier = $31, note = $33 WHERE ledger = $1 AND size = $32 \
     RETURNING set_config('statement_timeout', '0', true)";
 
 /// The number of a side.
@@ -79,7 +76,6 @@ pub(super) async fn rows(
     bound.add(LEDGER).map_err(unbound)?;
     entries(bound, plan).map_err(unbound)?;
     private(bound, plan).map_err(unbound)?;
-    facets(bound, plan).map_err(unbound)?;
     calls(bound, boot, plan).map_err(unbound)?;
     head(bound, plan).map_err(unbound)?;
     evidence(bound, plan).map_err(unbound)?;
@@ -135,15 +131,7 @@ fn private(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     bound.add(index(&plan.tokens, |(_, index)| *index)?)
 }
 
-/// Parameters 14 to 16.
-fn facets(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
-    let rows: Vec<_> = plan.facets.iter().collect();
-    bound.add(column(&rows, |((facet, _), _)| facet.number()))?;
-    bound.add(column(&rows, |((_, value), _)| &value[..]))?;
-    bound.add(index(&rows, |(_, block)| *block)?)
-}
-
-/// Parameters 17 to 30.
+/// Parameters 14 to 27.
 fn calls(bound: &mut PgArguments, boot: Uuid, plan: &Plan<'_>) -> Bound {
     let rows = &plan.claims;
     bound.add(column(rows, |((id, _), _)| id.exchange_id()))?;
@@ -164,7 +152,7 @@ fn calls(bound: &mut PgArguments, boot: Uuid, plan: &Plan<'_>) -> Bound {
     bound.add(column(&rows, |(_, peer)| peer.as_bytes()))
 }
 
-/// Parameters 31 to 36.
+/// Parameters 28 to 33.
 fn head(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     let size = plan.frontier.count();
     let before = size - u64::try_from(plan.entries.len())?;
@@ -177,7 +165,7 @@ fn head(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     bound.add(&*plan.note)
 }
 
-/// Parameters 37 to 39.
+/// Parameters 34 to 36.
 fn evidence(bound: &mut PgArguments, plan: &Plan<'_>) -> Bound {
     let rows = &plan.evidence;
     bound.add(index(rows, |(index, _, _)| *index)?)?;

@@ -1,7 +1,6 @@
 //! Reading from SQLite, beside the connection that writes.
 
 use std::{
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::Duration,
@@ -9,18 +8,17 @@ use std::{
 
 use banqiao_tlog::hash::TreeHead;
 use parking_lot::RwLock;
-use sqlx::{ConnectOptions as _, SqlitePool, query_as, query_scalar, sqlite::SqlitePoolOptions};
+use sqlx::{
+    ConnectOptions as _, SqlitePool, query_as, query_scalar,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
 
 use super::{LEDGER, setup};
 use crate::{
     append::{Document, DocumentKind},
-    facet::{Facet, ValueRange},
     keyring::Month,
-    private::Token,
-    reader::{Order, Stored},
-    store::{
-        ContradictionRow, DocumentRow, SealedRow, StoreError, entries, number, numbers, stored,
-    },
+    reader::Stored,
+    store::{ContradictionRow, DocumentRow, SealedRow, StoreError, entries, number, stored},
 };
 
 /// Readers are few: an auditor or two, the console, and the poll for new documents.
@@ -324,109 +322,16 @@ impl Reads {
             .await
             .map_err(StoreError::Database)
     }
+}
 
-    pub(crate) async fn blocks(
-        &self,
-        facet: Facet,
-        value: &[u8],
-        from: u64,
-        order: Order,
-        limit: u32,
-    ) -> Result<Vec<u64>, StoreError> {
-        let sql = match order {
-            Order::Ascending => {
-                "SELECT block FROM facet WHERE ledger = ?1 AND facet = ?2 AND value = ?3 \
-                 AND block >= ?4 ORDER BY block LIMIT ?5"
-            }
-            Order::Descending => {
-                "SELECT block FROM facet WHERE ledger = ?1 AND facet = ?2 AND value = ?3 \
-                 AND block <= ?4 ORDER BY block DESC LIMIT ?5"
-            }
-        };
-        query_as(sql)
-            .bind(LEDGER)
-            .bind(facet.number())
-            .bind(value)
-            .bind(stored(from)?)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool())
-            .await
-            .map_err(StoreError::Database)
-            .and_then(numbers)
-    }
-
-    pub(crate) async fn tokens(
-        &self,
-        token: Token,
-        segments: &RangeInclusive<u64>,
-        from: u64,
-        order: Order,
-        limit: u32,
-    ) -> Result<Vec<u64>, StoreError> {
-        let sql = match order {
-            Order::Ascending => {
-                "WITH RECURSIVE s (n) AS (VALUES (?4) UNION ALL SELECT n + 1 FROM s WHERE n < ?5) \
-                 SELECT t.idx FROM s CROSS JOIN token t ON t.ledger = ?1 AND t.segment = s.n \
-                 AND t.token = ?2 WHERE t.idx >= ?3 ORDER BY t.idx LIMIT ?6"
-            }
-            Order::Descending => {
-                "WITH RECURSIVE s (n) AS (VALUES (?4) UNION ALL SELECT n + 1 FROM s WHERE n < ?5) \
-                 SELECT t.idx FROM s CROSS JOIN token t ON t.ledger = ?1 AND t.segment = s.n \
-                 AND t.token = ?2 WHERE t.idx <= ?3 ORDER BY t.idx DESC LIMIT ?6"
-            }
-        };
-        query_as(sql)
-            .bind(LEDGER)
-            .bind(&token.0[..])
-            .bind(stored(from)?)
-            .bind(stored(*segments.start())?)
-            .bind(stored(*segments.end())?)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool())
-            .await
-            .map_err(StoreError::Database)
-            .and_then(numbers)
-    }
-
-    pub(crate) async fn block_bounds(
-        &self,
-        facet: Facet,
-        range: &ValueRange,
-    ) -> Result<Option<(u64, u64)>, StoreError> {
-        let bounds: (Option<i64>, Option<i64>) = query_as(
-            "SELECT min(block), max(block) FROM facet \
-             WHERE ledger = ?1 AND facet = ?2 AND value >= ?3 AND value <= ?4",
-        )
-        .bind(LEDGER)
-        .bind(facet.number())
-        .bind(&range.start()[..])
-        .bind(&range.end()[..])
-        .fetch_one(&self.pool())
+/// Tables in a file, whosever and in whichever mode.
+pub(crate) async fn tables(path: &Path) -> Result<i64, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let mut connection = options.connect().await.map_err(StoreError::Database)?;
+    query_scalar("SELECT count(*) FROM sqlite_master")
+        .fetch_one(&mut connection)
         .await
-        .map_err(StoreError::Database)?;
-        crate::store::bounds(bounds)
-    }
-
-    pub(crate) async fn next_value(
-        &self,
-        facet: Facet,
-        behind: Option<&[u8]>,
-        range: &ValueRange,
-    ) -> Result<Option<Box<[u8]>>, StoreError> {
-        let value: Option<Vec<u8>> = query_scalar(
-            "SELECT value FROM facet WHERE ledger = ?1 AND facet = ?2 AND value >= ?3 \
-             AND value <= ?4 AND (?5 IS NULL OR value > ?5) ORDER BY value LIMIT 1",
-        )
-        .bind(LEDGER)
-        .bind(facet.number())
-        .bind(behind.unwrap_or_else(|| range.start()))
-        .bind(&range.end()[..])
-        .bind(behind)
-        .fetch_optional(&self.pool())
-        .await
-        .map_err(StoreError::Database)?;
-        Ok(value.map(Into::into))
-    }
+        .map_err(StoreError::Database)
 }
 
 fn pool(path: &Path) -> SqlitePool {

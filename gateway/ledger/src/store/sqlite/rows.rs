@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::grouped::Grouped;
 use crate::{
     append::EvidenceKind,
-    facet::FacetValue,
+    index::{Posting, UnitId},
     plan::{Call, Claim, EntryRow},
     private::{Sealed, Token},
     store::stored,
@@ -81,19 +81,19 @@ pub(super) fn token(arguments: &mut SqliteArguments, (token, index): &(Token, u6
     arguments.add(stored(*index)?)
 }
 
-pub(super) static FACETS: Grouped = Grouped::new(
-    "INSERT INTO facet (ledger, facet, value, block) SELECT 1, * FROM",
-    3,
-    "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
+/// Unit, facet and value of postings, and their entries.
+pub(super) static POSTINGS: Grouped = Grouped::new(
+    "INSERT INTO posting (ledger, level, n, facet, value, entries) SELECT 1, * FROM",
+    5,
+    FILLED,
 );
 
-pub(super) fn facet(
-    arguments: &mut SqliteArguments,
-    ((facet, value), block): &(&FacetValue, u64),
-) -> Bound {
-    arguments.add(facet.number())?;
-    arguments.add(&value[..])?;
-    arguments.add(stored(*block)?)
+pub(super) fn posting(arguments: &mut SqliteArguments, unit: UnitId, posting: &Posting) -> Bound {
+    arguments.add(unit.level.number())?;
+    arguments.add(stored(unit.n)?)?;
+    arguments.add(posting.facet)?;
+    arguments.add(&posting.value[..])?;
+    arguments.add(&posting.entries[..])
 }
 
 pub(super) static TILES: Grouped = Grouped::new(

@@ -92,6 +92,11 @@ pub(super) async fn migrate(
             "reconcile",
             include_str!("../../../migrations/sqlite/0005_reconcile.sql").into_sql_str(),
         ),
+        migration(
+            7,
+            "ranges",
+            include_str!("../../../migrations/sqlite/0007_ranges.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)

@@ -15,11 +15,10 @@ use super::{
     LEDGER,
     grouped::{Grouped, unbound},
     reconcile::steps,
-    rows::{self, CLAIMS, CLOSED, ENTRIES, EVIDENCE, FACETS, OPENED, PRIVATE, TILES, TOKENS, UIDS},
+    rows::{self, CLAIMS, CLOSED, ENTRIES, EVIDENCE, OPENED, PRIVATE, TILES, TOKENS, UIDS},
 };
 use crate::{
     append::EvidenceKind,
-    facet::FacetValue,
     plan::{Call, Claim, EntryRow, Found, Plan, Wanted},
     private::{Sealed, Token},
     store::{CommitFault, Fault, stored},
@@ -85,7 +84,6 @@ struct Rows<'p, 'a> {
     private: Vec<(u64, &'p Sealed)>,
     evidence: &'p [(u64, EvidenceKind, &'a [u8])],
     tokens: &'p [(Token, u64)],
-    facets: Vec<(&'p FacetValue, u64)>,
     claims: &'p [(Claim<'a>, u64)],
     opened: Vec<(Call<'a>, u64)>,
     closed: Vec<Call<'a>>,
@@ -122,7 +120,6 @@ pub(super) async fn finish(
             .collect(),
         evidence: &plan.evidence,
         tokens: &plan.tokens,
-        facets: plan.facets.iter().copied().collect(),
         claims: &plan.claims,
         opened: plan
             .opened
@@ -178,9 +175,6 @@ impl Rows<'_, '_> {
             .execute(connection, self.evidence, rows::evidence)
             .await?;
         TOKENS.execute(connection, self.tokens, rows::token).await?;
-        FACETS
-            .execute(connection, &self.facets, rows::facet)
-            .await?;
         CLAIMS.execute(connection, self.claims, rows::claim).await?;
         let open = |arguments: &mut SqliteArguments, row: &_| rows::opened(arguments, boot, row);
         OPENED.execute(connection, &self.opened, open).await?;
@@ -192,21 +186,19 @@ impl Rows<'_, '_> {
 struct Whole {
     entries: usize,
     tokens: usize,
-    facets: usize,
     text: String,
 }
 
-static SMALL: LazyLock<[Whole; 2]> = LazyLock::new(|| [Whole::new(1, 4, 3), Whole::new(8, 24, 12)]);
+static SMALL: LazyLock<[Whole; 2]> = LazyLock::new(|| [Whole::new(1, 4), Whole::new(8, 24)]);
 
 impl Whole {
-    fn new(entries: usize, tokens: usize, facets: usize) -> Self {
+    fn new(entries: usize, tokens: usize) -> Self {
         let parts = [
             ENTRIES.text(entries),
             UIDS.text(entries),
             PRIVATE.text(entries),
             EVIDENCE.text(entries),
             TOKENS.text(tokens),
-            FACETS.text(facets),
             CLAIMS.text(entries),
             OPENED.text(entries),
             CLOSED.text(entries),
@@ -215,7 +207,6 @@ impl Whole {
         Self {
             entries,
             tokens,
-            facets,
             text: parts.join("; "),
         }
     }
@@ -224,7 +215,6 @@ impl Whole {
         rows.entries.len() <= self.entries
             && rows.evidence.len() <= self.entries
             && rows.tokens.len() <= self.tokens
-            && rows.facets.len() <= self.facets
             && rows.claims.len() <= self.entries
             && rows.opened.len() <= self.entries
             && rows.closed.len() <= self.entries
@@ -237,14 +227,13 @@ impl Whole {
         plan: &Plan<'_>,
     ) -> Result<SqliteArguments, BoxDynError> {
         let mut all = SqliteArguments::default();
-        all.reserve(self.entries * 35 + self.tokens * 2 + self.facets * 3, 0);
+        all.reserve(self.entries * 35 + self.tokens * 2, 0);
         let into = &mut all;
         fill(into, &ENTRIES, self.entries, rows.entries, rows::entry)?;
         fill(into, &UIDS, self.entries, rows.entries, rows::uid)?;
         fill(into, &PRIVATE, self.entries, &rows.private, rows::private)?;
         fill(into, &EVIDENCE, self.entries, rows.evidence, rows::evidence)?;
         fill(into, &TOKENS, self.tokens, rows.tokens, rows::token)?;
-        fill(into, &FACETS, self.facets, &rows.facets, rows::facet)?;
         fill(into, &CLAIMS, self.entries, rows.claims, rows::claim)?;
         fill(into, &OPENED, self.entries, &rows.opened, |into, row| {
             rows::opened(into, boot, row)

@@ -1,0 +1,157 @@
+//! What the search index is read and written by, the same on both stores.
+
+use std::ops::Range;
+
+use super::{Fault, Reads, StoreError, Writer, number};
+use crate::{
+    facet::{Facet, ValueRange},
+    index::{Extent, Level, Unit},
+    private::Token,
+};
+
+/// An indexed unit and the times of its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) n: u64,
+    pub(crate) first_us: i64,
+    pub(crate) last_us: i64,
+}
+
+/// Number, first and last time.
+pub(super) type SpanRow = (i64, i64, i64);
+
+pub(super) fn spans(rows: Vec<SpanRow>) -> Result<Vec<Span>, StoreError> {
+    rows.into_iter()
+        .map(|(n, first_us, last_us)| {
+            Ok(Span {
+                n: number(n)?,
+                first_us,
+                last_us,
+            })
+        })
+        .collect()
+}
+
+/// A stored posting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnitRow {
+    pub(crate) n: u64,
+    pub(crate) facet: i16,
+    pub(crate) value: Vec<u8>,
+    pub(crate) entries: Vec<u8>,
+}
+
+pub(super) fn unit_rows(
+    rows: Vec<(i64, i16, Vec<u8>, Vec<u8>)>,
+) -> Result<Vec<UnitRow>, StoreError> {
+    rows.into_iter()
+        .map(|(n, facet, value, entries)| {
+            Ok(UnitRow {
+                n: number(n)?,
+                facet,
+                value,
+                entries,
+            })
+        })
+        .collect()
+}
+
+/// Unit and stored set.
+pub(crate) type Set = (u64, Vec<u8>);
+
+pub(super) fn sets(rows: Vec<(i64, Vec<u8>)>) -> Result<Vec<Set>, StoreError> {
+    rows.into_iter()
+        .map(|(n, entries)| Ok((number(n)?, entries)))
+        .collect()
+}
+
+/// Size, segments, chunks and ranges.
+pub(super) fn extent(row: (i64, i64, i64, i64)) -> Result<Extent, StoreError> {
+    let (size, segments, chunks, ranges) = row;
+    Ok(Extent {
+        size: number(size)?,
+        segments: number(segments)?,
+        chunks: number(chunks)?,
+        ranges: number(ranges)?,
+    })
+}
+
+impl Writer {
+    /// Stores a unit of the search index, unless it is there.
+    pub(crate) async fn keep_unit(&mut self, unit: &Unit) -> Result<(), Fault> {
+        each!(self, store => store.keep_unit(unit).await)
+    }
+}
+
+impl Reads {
+    /// How far the index goes, and the size of the ledger at that same moment.
+    pub(crate) async fn index_extent(&self) -> Result<Extent, StoreError> {
+        each!(self, store => store.index_extent().await)
+    }
+
+    /// Times and bytes of the entries from an index until another, by index.
+    pub(crate) async fn timed(
+        &self,
+        from: u64,
+        until: u64,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        each!(self, store => store.timed(from, until).await)
+    }
+
+    /// Indices of the entries from an index until another that were made from a time until another, rising.
+    pub(crate) async fn made_between(
+        &self,
+        entries: Range<u64>,
+        times: Range<i64>,
+    ) -> Result<Vec<u64>, StoreError> {
+        each!(self, store => store.made_between(entries, times).await)
+    }
+
+    /// The spans of some units, rising.
+    pub(crate) async fn spans(
+        &self,
+        level: Level,
+        units: Range<u64>,
+    ) -> Result<Vec<Span>, StoreError> {
+        self.spans_meeting(level, units, i64::MIN..i64::MAX).await
+    }
+
+    /// The spans of some units that have entries from a time until another, rising.
+    pub(crate) async fn spans_meeting(
+        &self,
+        level: Level,
+        units: Range<u64>,
+        times: Range<i64>,
+    ) -> Result<Vec<Span>, StoreError> {
+        each!(self, store => store.spans_meeting(level, units, times).await)
+    }
+
+    /// Every posting of some units, by unit.
+    pub(crate) async fn unit_rows(
+        &self,
+        level: Level,
+        units: Range<u64>,
+    ) -> Result<Vec<UnitRow>, StoreError> {
+        each!(self, store => store.unit_rows(level, units).await)
+    }
+
+    /// The sets of some units for the values in a range.
+    pub(crate) async fn postings(
+        &self,
+        level: Level,
+        units: &[u64],
+        facet: Facet,
+        values: &ValueRange,
+    ) -> Result<Vec<Set>, StoreError> {
+        each!(self, store => store.postings(level, units, facet, values).await)
+    }
+
+    /// Indices of the entries with one of some tokens, within some segments.
+    pub(crate) async fn tokens(
+        &self,
+        tokens: &[Token],
+        segments: &[u64],
+    ) -> Result<Vec<u64>, StoreError> {
+        each!(self, store => store.tokens(tokens, segments).await)
+    }
+}
