@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use banqiao_proto::ledger::v1::EntryFilter;
+use banqiao_proto::{exchange::v1::Reason, ledger::v1::EntryFilter};
 use banqiao_tests::{
     echo::EchoRequest,
     network::{City, Network, Plan, SYSTEM},
@@ -361,53 +361,111 @@ async fn verify(folder: &Path, network: &Network, city: &City) -> Value {
     report
 }
 
-#[tokio::test]
-async fn fork_and_rollback_raise_alarms() {
-    let mut network = two_of_three().await;
-    let [qingdao, yantai, weifang] = network.cities.as_slice() else {
-        panic!("three cities")
-    };
-    // What Weifang will find with the witnesses is not what it will have: one holds another beginning, one a log
-    // that is longer.
-    let link = weifang.as_gateway(qingdao).await.unwrap();
-    let fork = request(0, &[], &signed(weifang, 1, &leaf(b"another beginning")));
-    assert_eq!(submit(&link, fork).await.0, 200);
-    let link = weifang.as_gateway(yantai).await.unwrap();
-    let longer = request(0, &[], &signed(weifang, 1_000_000, &leaf(b"a longer log")));
-    assert_eq!(submit(&link, longer).await.0, 200);
-
-    let weifang = &mut network.cities[2];
-    weifang.gateway_mut().start().unwrap();
-    weifang.gateway_mut().ready().await.unwrap();
-    an_entry(weifang).await;
-    warned(weifang, "ALARM").await;
-    wait_until("both alarms in the metrics", PATIENCE, || async {
-        let metrics = weifang.gateway().metrics().await.unwrap();
-        ["fork", "rollback"].iter().all(|kind| {
-            metrics
-                .lines()
-                .any(|line| line.starts_with("banqiao_ledger_alarms_total{") && line.contains(kind))
+/// The warning of a gateway that is frozen, and the calls that it refuses.
+async fn frozen(city: &City, alarm: &str) {
+    warned(city, "ALARM").await;
+    wait_until("the alarm in the metrics", PATIENCE, || async {
+        let metrics = city.gateway().metrics().await.unwrap();
+        metrics.lines().any(|line| {
+            line.starts_with("banqiao_ledger_alarms_total{") && line.contains(alarm)
         })
     })
     .await
     .unwrap();
-    let status = weifang.admin().status().await.unwrap();
-    assert_eq!(status.witnessed_size, 0, "nobody has cosigned it");
-    let problems: Vec<_> = status
-        .witnesses
-        .iter()
-        .map(|witness| &witness.problem)
-        .collect();
+    let status = city.admin().status().await.unwrap();
+    assert!(!status.ledger_writable);
     assert!(
-        problems
-            .iter()
-            .any(|problem| problem.contains("another history")),
-        "{problems:?}"
+        status.warnings.iter().any(|told| told.contains("banqiao recover")),
+        "{:?}",
+        status.warnings
     );
-    assert!(
-        problems
-            .iter()
-            .any(|problem| problem.contains("larger checkpoint")),
-        "{problems:?}"
-    );
+    let caller = city.caller(SYSTEM).await.unwrap();
+    let head = Head::new("/example.echo.v1.EchoService/Echo", "370600");
+    let refused = caller.unary(&head, &EchoRequest::default()).await.unwrap();
+    assert_eq!(refused.reason(), Some(Reason::LedgerUnavailable));
+}
+
+#[tokio::test]
+async fn larger_checkpoint_with_its_own_signature_stops_a_city() {
+    let mut network = two_of_three().await;
+    let [_, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    // What Weifang has signed is more than what it will have.
+    let link = weifang.as_gateway(yantai).await.unwrap();
+    let note = signed(weifang, 1_000_000, &leaf(b"a longer log"));
+    assert_eq!(submit(&link, request(0, &[], &note)).await.0, 200);
+    let weifang = &mut network.cities[2];
+    weifang.gateway_mut().start().unwrap();
+    frozen(weifang, "rollback").await;
+    // It keeps the proof, and a restart changes nothing, also when nobody is left to say it.
+    let proof = weifang.gateway().folder.join("state/contradicted-checkpoint.note");
+    assert_eq!(fs::read_to_string(proof).unwrap(), note);
+    network.cities[0].gateway_mut().kill().unwrap();
+    network.cities[1].gateway_mut().kill().unwrap();
+    let weifang = &mut network.cities[2];
+    weifang.gateway_mut().kill().unwrap();
+    weifang.gateway_mut().start().unwrap();
+    warned(weifang, "Flagged").await;
+}
+
+#[tokio::test]
+async fn another_history_with_its_own_signature_stops_a_city_while_it_runs() {
+    let network = Network::start(2).await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    // Before Qingdao has a checkpoint, its witness is shown another one in its name.
+    let link = qingdao.as_gateway(yantai).await.unwrap();
+    let fork = signed(qingdao, 1, &leaf(b"another beginning"));
+    assert_eq!(submit(&link, request(0, &[], &fork)).await.0, 200);
+    for _ in 0..3 {
+        an_entry(qingdao).await;
+    }
+    frozen(qingdao, "fork").await;
+}
+
+#[tokio::test]
+async fn witness_tells_what_it_has_cosigned() {
+    let network = two_of_three().await;
+    let [qingdao, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    let link = weifang.as_gateway(yantai).await.unwrap();
+    let ask = async |link: &Caller, query: &str| {
+        let path = format!("/witness/checkpoint{query}");
+        let (status, _, body) = link.http(Method::GET, &path, "").await.unwrap();
+        (status, String::from_utf8(body).unwrap())
+    };
+    let of = |origin: &str| format!("?origin={origin}");
+    let ours = of("weifang.jiaodong/ledger/1");
+    assert_eq!(ask(&link, &ours).await, (204, String::new()));
+    let one = signed(weifang, 1, &leaf(b"a"));
+    assert_eq!(submit(&link, request(0, &[], &one)).await.0, 200);
+    assert_eq!(ask(&link, &ours).await, (200, one.clone()));
+    // To every city: what a log shows to one it shows to all.
+    let other = qingdao.as_gateway(yantai).await.unwrap();
+    assert_eq!(ask(&other, &ours).await, (200, one));
+    assert_eq!(ask(&link, &of("weifang.jiaodong/ledger/2")).await.0, 404);
+    assert_eq!(ask(&link, "").await.0, 400);
+}
+
+#[tokio::test]
+async fn new_ledger_waits_for_a_witness_and_an_old_one_does_not() {
+    let mut network = Plan::cities(2).lay_out().unwrap();
+    let qingdao = network.cities[0].gateway_mut();
+    qingdao.start().unwrap();
+    warned(&network.cities[0], "Unconfirmed").await;
+    assert!(!network.cities[0].admin().status().await.unwrap().ledger_writable);
+    let yantai = network.cities[1].gateway_mut();
+    yantai.start().unwrap();
+    yantai.ready().await.unwrap();
+    network.cities[0].gateway_mut().ready().await.unwrap();
+    an_entry(&network.cities[0]).await;
+    // Alone, with a ledger that contradicts nothing.
+    network.cities[1].gateway_mut().kill().unwrap();
+    let qingdao = network.cities[0].gateway_mut();
+    qingdao.kill().unwrap();
+    qingdao.restart().await.unwrap();
+    an_entry(&network.cities[0]).await;
 }

@@ -147,6 +147,8 @@ pub struct LedgerConfig {
     pub queue: usize,
     /// The PostgreSQL server may fail over to a standby: then it must replicate synchronously.
     pub failover: bool,
+    /// With SQLite: a file on another disk, where the newest checkpoint stands within a second.
+    pub anchor: Option<PathBuf>,
     /// Time between SUMMARY entries, which count what has no entry of its own.
     pub summary_interval: Duration,
     /// Bound of the machine's clock error where it is kept by NTP or PTP; zero: not known.

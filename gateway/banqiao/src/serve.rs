@@ -158,6 +158,9 @@ pub(crate) async fn build(
         renew: config.ledger.lease_renew,
     };
     ledger.failover = config.ledger.failover;
+    ledger.anchor.clone_from(&config.ledger.anchor);
+    // Calls wait until the witnesses have been asked whether they hold a newer state.
+    ledger.hold = true;
     ledger.summary_interval = config.ledger.summary_interval;
     if !config.ledger.clock_error.is_zero() {
         ledger.clock = record::Clock {

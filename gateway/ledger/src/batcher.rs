@@ -22,6 +22,7 @@ use crate::{
     plan::Seen,
     prepare::new_id,
     queue::{self, Command, Item, Patience},
+    step::Step,
     store::{Fault, Ownership, StoreError, StoreUrl, Writer, WriterSettings},
 };
 
@@ -60,6 +61,10 @@ struct Session {
     months: BTreeMap<Month, [u8; 8]>,
     /// Another replica has taken this boot for dead.
     lost: bool,
+    /// Nobody has confirmed the ledger yet: nothing is appended to it.
+    held: bool,
+    /// The checkpoint of `head`, where this boot has made it.
+    note: Option<Arc<str>>,
 }
 
 impl Session {
@@ -79,6 +84,8 @@ impl Session {
             published: 0,
             months: BTreeMap::new(),
             lost: false,
+            held: false,
+            note: None,
         }
     }
 }
@@ -170,8 +177,10 @@ impl Batcher {
             url,
             city: settings.city,
             failover: settings.failover,
+            observer: Arc::clone(&core.observer),
         };
-        let session = Session::new(&settings.replica, core.preparer.clock.now_us());
+        let mut session = Session::new(&settings.replica, core.preparer.clock.now_us());
+        session.held = settings.hold;
         let mut batcher = Self {
             core,
             settings,
@@ -184,10 +193,16 @@ impl Batcher {
             pause: FIRST_PAUSE,
             closing: None,
         };
-        batcher
-            .first_open()
-            .await
-            .map_err(|fault| LedgerError::Store(fault.into_error()))?;
+        match batcher.first_open().await {
+            Ok(()) => {}
+            // Whoever has to find a way out can read it meanwhile, and is told why.
+            Err(fault @ Fault::Storage(StoreError::Rollback | StoreError::Flagged))
+                if batcher.settings.hold =>
+            {
+                batcher.fail(&fault, Vec::new());
+            }
+            Err(fault) => return Err(LedgerError::Store(fault.into_error())),
+        }
         batcher.close_orphans().await;
         Ok(batcher)
     }
@@ -203,7 +218,12 @@ impl Batcher {
                 self.while_lost().await
             } else {
                 tokio::select! {
-                    () = self.core.queue.arrived() => self.next_batch().await,
+                    () = self.core.queue.arrived(), if !self.session.held => self.next_batch().await,
+                    () = self.core.queue.commanded(), if self.session.held => self.while_held().await,
+                    () = sleep(SWEEP), if self.session.held => {
+                        self.refuse(|patience| patience == Patience::Refuse);
+                        Flow::Continue
+                    }
                     _ = renew.tick() => {
                         self.keep_lease().await;
                         Flow::Continue
@@ -238,6 +258,12 @@ impl Batcher {
                 }
                 Command::StepWitness(step, answer) => {
                     let _ = answer.send(self.step_witness(&step).await);
+                }
+                Command::Confirm(answer) => {
+                    let _ = answer.send(self.confirm().await);
+                }
+                Command::Freeze(reason, answer) => {
+                    let _ = answer.send(self.freeze(&reason).await);
                 }
                 Command::Close(answer) => {
                     self.summarise();
@@ -278,6 +304,31 @@ impl Batcher {
         Flow::Continue
     }
 
+    /// Nobody has confirmed the ledger: what must not wait is refused, and only its standing changes.
+    async fn while_held(&mut self) -> Flow {
+        let taken = self.core.queue.take(0, 0);
+        if taken.abandoned {
+            return Flow::End;
+        }
+        for command in taken.commands {
+            match command {
+                Command::Close(answer) => {
+                    self.closing = Some(answer);
+                    self.finish().await;
+                    return Flow::End;
+                }
+                Command::Confirm(answer) => {
+                    let _ = answer.send(self.confirm().await);
+                }
+                Command::Freeze(reason, answer) => {
+                    let _ = answer.send(self.freeze(&reason).await);
+                }
+                other => other.refuse(),
+            }
+        }
+        Flow::Continue
+    }
+
     /// Waits until a new boot is asked for. Only the ledger's own entries outlive a lost lease.
     async fn while_lost(&mut self) -> Flow {
         self.refuse(|patience| patience != Patience::Own);
@@ -292,16 +343,11 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
-                Command::KeepCosignature(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::StepWitness(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
                 Command::Reopen(answer) => {
                     let reopened = self.begin_boot().await;
                     let _ = answer.send(reopened);
                 }
+                other => other.refuse(),
             }
         }
         Flow::Continue
@@ -316,15 +362,7 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
-                Command::KeepCosignature(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::StepWitness(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::Reopen(answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
+                other => other.refuse(),
             }
         }
         if self.closing.is_some() {
@@ -385,9 +423,11 @@ impl Batcher {
     async fn finish(&mut self) {
         self.publish().await;
         if let Some(mut writer) = self.writer.take() {
+            writer.reached(Step::Releasing);
             if let Err(fault) = writer.release_lease(self.session.boot).await {
                 report(&fault, "the lease was not released; it runs out");
             }
+            writer.reached(Step::Released);
             writer.close().await;
         }
         self.set_state(LedgerState::Closed);
@@ -421,7 +461,10 @@ impl Batcher {
                 FailureKind::Frozen,
             ),
         };
-        report(fault, "the ledger cannot be written");
+        // One that stays frozen is opened again and again: that is said once.
+        if *self.core.state.borrow() != state {
+            report(fault, "the ledger cannot be written");
+        }
         self.writer = None;
         self.set_state(state);
         self.core.observer.failed(kind);

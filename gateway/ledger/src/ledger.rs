@@ -1,6 +1,14 @@
 //! The handle of a city's ledger.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use banqiao_directory::{CityCode, Clock, SpiffeId};
 use banqiao_proto::{
@@ -21,6 +29,7 @@ use crate::{
     prepare::Preparer,
     queue::{Command, Queue},
     reader::Reader,
+    step::Step,
     store::{Reads, StoreError, StoreUrl},
     tally::Tally,
     witness::{KeptCosignature, WitnessStep},
@@ -76,6 +85,12 @@ pub struct LedgerSettings {
     pub clock: proto::Clock,
     /// The PostgreSQL server may fail over to a standby: then it is refused unless standbys are synchronous.
     pub failover: bool,
+    /// A file on another disk than an SQLite database, where the newest checkpoint stands within a second. A database
+    /// that holds less was rolled back. PostgreSQL has none.
+    pub anchor: Option<PathBuf>,
+    /// Begin read-only, until [`Ledger::confirm`]; and begin frozen, rather than not at all, with a database that was
+    /// rolled back.
+    pub hold: bool,
 }
 
 impl LedgerSettings {
@@ -102,6 +117,8 @@ impl LedgerSettings {
                 error_bound_us: 0,
             },
             failover: false,
+            anchor: None,
+            hold: false,
         }
     }
 }
@@ -146,6 +163,8 @@ pub enum FreezeReason {
     Rollback,
     /// Writing failed: disk full, read-only, input/output error, or corrupt.
     Storage,
+    /// Nobody has confirmed yet that this is the newest state of the ledger: see [`LedgerSettings::hold`].
+    Unconfirmed,
 }
 
 /// What the ledger tells its surroundings. Called from the thread that commits: it must return at once.
@@ -156,6 +175,10 @@ pub trait LedgerObserver: Send + Sync + 'static {
     fn queue_depth(&self, depth: usize);
     /// Something failed.
     fn failed(&self, kind: FailureKind);
+    /// A step of whatever is written was reached. Crash tests end the process here; nobody else needs it.
+    fn reached(&self, step: Step) {
+        let _ = step;
+    }
 }
 
 /// An observer that does not care.
@@ -227,6 +250,8 @@ pub(crate) struct Core {
     /// Counts how often a checkpoint was published.
     pub(crate) published: watch::Sender<u64>,
     pub(crate) boot: RwLock<Uuid>,
+    /// Somebody else has to agree before it is written: it is empty, or was restored.
+    pub(crate) doubted: AtomicBool,
     pub(crate) preparer: Preparer,
     pub(crate) signer: Arc<Signer>,
     pub(crate) tally: Tally,
@@ -258,6 +283,7 @@ impl Ledger {
             size: watch::Sender::new(0),
             published: watch::Sender::new(0),
             boot: RwLock::new(Uuid::nil()),
+            doubted: AtomicBool::new(false),
             preparer: Preparer {
                 clock,
                 quality: settings.clock,
@@ -322,6 +348,35 @@ impl Ledger {
     pub async fn reopen(&self) -> Result<Uuid, LedgerError> {
         let (answer, receiver) = oneshot::channel();
         self.0.core.queue.command(Command::Reopen(answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Whether the database alone says too little to be written to: it is empty, or was restored from a backup, or
+    /// begins an epoch. Then a witness has to agree (LEDGER.md §3).
+    pub fn doubted(&self) -> bool {
+        self.0.core.doubted.load(Ordering::Relaxed)
+    }
+
+    /// Ends the read-only beginning of [`LedgerSettings::hold`]: nobody holds a newer state of this ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger is closed, or the database cannot be written.
+    pub async fn confirm(&self) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.core.queue.command(Command::Confirm(answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Freezes the ledger for good: the database states less than this city has signed, or something else. The reason is
+    /// kept in the database, so that also a restart finds it.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger is closed, or the database cannot be written.
+    pub async fn freeze(&self, reason: String) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.core.queue.command(Command::Freeze(reason, answer));
         receiver.await.unwrap_or(Err(LedgerError::Closed))
     }
 

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod append;
 mod appender;
 mod batcher;
@@ -24,11 +25,13 @@ mod private;
 mod query;
 mod queue;
 mod reader;
+mod step;
 mod store;
 mod tally;
 mod tree;
 mod witness;
 
+pub mod backup;
 pub mod digest;
 pub mod verify;
 
@@ -43,5 +46,6 @@ pub use ledger::{
 pub use private::PrivateError;
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
+pub use step::Step;
 pub use store::StoreError;
 pub use witness::{KeptCosignature, WitnessStep};

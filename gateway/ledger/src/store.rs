@@ -2,7 +2,7 @@
 //!
 //! A `Writer` is the one connection of the batcher; [`Reads`] are connections for everything else.
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use banqiao_directory::CityCode;
 use banqiao_tlog::{hash::TreeHead, tile::Tile};
@@ -13,10 +13,12 @@ use crate::{
     append::{Document, DocumentKind},
     facet::{Facet, ValueRange},
     keyring::Month,
+    ledger::LedgerObserver,
     plan::{Found, Head, Plan, Wanted},
     prepare::CallId,
     private::Token,
     reader::{Order, Stored},
+    step::Step,
     witness::{KeptCosignature, WitnessStep},
 };
 
@@ -39,7 +41,7 @@ mod sqlite;
 pub(crate) use audit::{EntryColumns, Extent, TileRow};
 pub use error::StoreError;
 pub(crate) use fault::{CommitFault, Fault};
-pub(crate) use sqlite::Ownership;
+pub(crate) use sqlite::{Ownership, options as sqlite_options};
 
 /// The one ledger of a database, until a city shards by agency.
 const LEDGER: i16 = 1;
@@ -80,6 +82,8 @@ pub(crate) struct WriterSettings {
     pub(crate) url: StoreUrl,
     pub(crate) city: CityCode,
     pub(crate) failover: bool,
+    /// Is told of each step.
+    pub(crate) observer: Arc<dyn LedgerObserver>,
 }
 
 /// A call that a dead boot left open.
@@ -130,9 +134,14 @@ impl Writer {
                 Self::Postgres(Box::new(postgres::Writer::open(options, settings).await?))
             }
             StoreUrl::Sqlite(path) => Self::Sqlite(Box::new(
-                sqlite::Writer::open(path, settings.city, create).await?,
+                sqlite::Writer::open(path, settings, create).await?,
             )),
         })
+    }
+
+    /// Tells that a step was reached.
+    pub(crate) fn reached(&self, step: Step) {
+        each!(self, store => store.observer.reached(step));
     }
 
     /// Begins a transaction of a boot, locks the head and reads it.
@@ -220,6 +229,21 @@ impl Writer {
     /// Keeps a witness's signature under one of our checkpoints.
     pub(crate) async fn keep_cosignature(&mut self, kept: &KeptCosignature) -> Result<(), Fault> {
         each!(self, store => store.keep_cosignature(kept).await)
+    }
+
+    /// Whether a witness has to agree before the ledger is written: see `unconfirmed` in the head.
+    pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
+        each!(self, store => store.unconfirmed().await)
+    }
+
+    /// A witness has agreed.
+    pub(crate) async fn put_confirmed(&mut self) -> Result<(), Fault> {
+        each!(self, store => store.put_confirmed().await)
+    }
+
+    /// Marks the head as frozen, unless it is.
+    pub(crate) async fn put_frozen(&mut self, reason: &str) -> Result<(), Fault> {
+        each!(self, store => store.put_frozen(reason).await)
     }
 
     /// Within a transaction: names the log.
@@ -380,6 +404,11 @@ impl Reads {
             })
         })
         .transpose()
+    }
+
+    /// The note of the newest checkpoint of another log that our witness has cosigned.
+    pub(crate) async fn witnessed_note(&self, origin: &str) -> Result<Option<String>, StoreError> {
+        each!(self, store => store.witnessed_note(origin).await)
     }
 
     /// The signature lines that witnesses gave under the checkpoint of some size.

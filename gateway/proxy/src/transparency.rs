@@ -4,6 +4,7 @@
 //! Nothing here is on the path of a call.
 
 pub(crate) mod cosigners;
+pub(crate) mod memory;
 pub(crate) mod served;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,6 +16,8 @@ use banqiao_tlog::{
     note::Verifier,
 };
 use parking_lot::Mutex;
+
+use crate::worker::Shared;
 
 /// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
 const DEGRADED_AFTER_S: i64 = 60;
@@ -100,6 +103,18 @@ impl Transparency {
         Self {
             witness,
             state: Mutex::default(),
+        }
+    }
+
+    /// Raises an alarm, once.
+    fn alarm(&self, shared: &Shared, alarm: Alarm) {
+        if self.state.lock().alarm.replace(alarm) != Some(alarm) {
+            shared.metrics.ledger_alarm(alarm.name());
+            tracing::error!(
+                city = alarm.city().as_str(),
+                alarm = alarm.name(),
+                "the ledger contradicts what a witness holds of it"
+            );
         }
     }
 

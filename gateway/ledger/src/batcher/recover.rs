@@ -1,15 +1,17 @@
 //! Opening the database, at the start and again, and what has to hold before anything is written to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use banqiao_tlog::{checkpoint::Checkpoint, note::Note, tile::TileBuilder};
 
 use super::{Batcher, Session, commit::check_head, report};
 use crate::{
+    anchor,
     digest::{Frontier, Hash, leaf_hash},
     keyring::{Keyring, Month},
-    ledger::{LedgerError, LedgerState},
+    ledger::{FreezeReason, LedgerError, LedgerState},
     plan::Head,
+    step::Step,
     store::{CommitFault, Fault, StoreError, Writer},
     witness::{KeptCosignature, WitnessStep},
 };
@@ -23,13 +25,19 @@ impl Batcher {
     /// Opens the database for the first time and takes a lease.
     pub(super) async fn first_open(&mut self) -> Result<(), Fault> {
         let mut writer = Writer::open(&self.store, true).await?;
+        writer.reached(Step::Opened);
         let head = writer.begin(self.session.boot).await?;
         let verified = verify(&mut writer, &mut self.session, &head).await;
         writer.rollback().await?;
         verified?;
+        writer.reached(Step::Verified);
+        let doubted = head.frontier.count() == 0 || writer.unconfirmed().await?;
+        self.core.doubted.store(doubted, Ordering::Relaxed);
         self.plant(&mut writer).await?;
+        self.check_memory(&mut writer, &head).await?;
         self.check_month_key(&mut writer).await?;
         self.take_lease(&mut writer).await?;
+        writer.reached(Step::LeaseTaken);
         self.writer = Some(writer);
         self.ready();
         Ok(())
@@ -50,6 +58,7 @@ impl Batcher {
     async fn open_again(&mut self) -> Result<(), Fault> {
         self.core.reads.renew();
         let mut writer = Writer::open(&self.store, false).await?;
+        writer.reached(Step::Reopened);
         let head = writer.begin(self.session.boot).await?;
         let verified = verify(&mut writer, &mut self.session, &head).await;
         let resolved = match (&verified, &self.unresolved) {
@@ -59,6 +68,7 @@ impl Batcher {
         writer.rollback().await?;
         verified?;
         let resolved = resolved?;
+        writer.reached(Step::Resolved);
         self.check_month_key(&mut writer).await?;
         if let Some(unresolved) = self.unresolved.take() {
             self.settle(unresolved, resolved.is_some());
@@ -66,6 +76,7 @@ impl Batcher {
         let now_us = self.core.preparer.clock.now_us();
         let ttl = self.settings.lease.ttl;
         let leased = writer.renew_lease(self.session.boot, ttl, now_us).await?;
+        writer.reached(Step::Recovered);
         self.writer = Some(writer);
         if leased {
             self.ready();
@@ -84,11 +95,12 @@ impl Batcher {
         };
         let head = std::mem::take(&mut self.session.head);
         let edge = std::mem::take(&mut self.session.edge);
-        let last = self.session.last;
+        let (last, held) = (self.session.last, self.session.held);
         self.session = Session::new(&self.settings.replica, self.core.preparer.clock.now_us());
         self.session.head = head;
         self.session.edge = edge;
         self.session.last = last;
+        self.session.held = held;
         if let Err(fault) = self.take_lease(&mut writer).await {
             // Still without a lease: the next renewal says so.
             self.fail(&fault, Vec::new());
@@ -107,8 +119,10 @@ impl Batcher {
             writer.rollback().await?;
             return Err(fault);
         }
+        writer.reached(Step::Planting);
         // Nothing waits for the answer: a second start finds it done, or does it again.
         writer.commit().await.map_err(CommitFault::into_fault)?;
+        writer.reached(Step::Planted);
         Ok(())
     }
 
@@ -137,7 +151,7 @@ impl Batcher {
                 writer.put_tiles(&full).await?;
             }
         }
-        self.session.edge = edge(writer, head).await?;
+        self.session.edge = edge_of(writer, head).await?;
         Ok(())
     }
 
@@ -147,13 +161,16 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        if size == self.session.published {
+        if self.session.held || size == self.session.published {
             return;
         }
+        writer.reached(Step::Publishing);
         match writer.publish(self.core.preparer.clock.now_us()).await {
             Ok(()) => {
+                writer.reached(Step::Published);
                 self.session.published = size;
                 self.core.published.send_modify(|times| *times += 1);
+                self.write_anchor();
             }
             // The next commit or tick meets the same fault, and deals with it.
             Err(fault) => report(&fault, "a checkpoint was not published"),
@@ -164,7 +181,9 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return Err(LedgerError::Unavailable);
         };
+        writer.reached(Step::SteppingWitness);
         let stepped = writer.step_witness(step).await;
+        writer.reached(Step::WitnessStepped);
         stepped.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
@@ -175,8 +194,72 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return Err(LedgerError::Unavailable);
         };
+        writer.reached(Step::KeepingCosignature);
         let kept = writer.keep_cosignature(kept).await;
+        writer.reached(Step::CosignatureKept);
         kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+    }
+
+    /// Nobody holds a newer state: from here on entries are written.
+    pub(super) async fn confirm(&mut self) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        if self.core.doubted.load(Ordering::Relaxed) {
+            let confirmed = writer.put_confirmed().await;
+            confirmed.map_err(|fault| LedgerError::Store(fault.into_error()))?;
+            self.core.doubted.store(false, Ordering::Relaxed);
+        }
+        self.session.held = false;
+        self.ready();
+        self.close_orphans().await;
+        Ok(())
+    }
+
+    /// Marks the head as frozen, and writes nothing more.
+    pub(super) async fn freeze(&mut self, reason: &str) -> Result<(), LedgerError> {
+        let Some(writer) = &mut self.writer else {
+            return Err(LedgerError::Unavailable);
+        };
+        let frozen = writer.put_frozen(reason).await;
+        frozen.map_err(|fault| LedgerError::Store(fault.into_error()))?;
+        tracing::error!(reason, "the ledger is frozen");
+        self.fail(&Fault::Storage(StoreError::Rollback), Vec::new());
+        Ok(())
+    }
+
+    /// What stands elsewhere of this ledger must not be more than it holds, nor something else: the last published
+    /// checkpoint, and the anchor (LEDGER.md §3, Start).
+    async fn check_memory(&self, writer: &mut Writer, head: &Head) -> Result<(), Fault> {
+        let published = self.core.reads.checkpoint().await.map_err(Fault::Storage)?;
+        let mut known: Vec<Checkpoint> = Vec::new();
+        if let Some(note) = published {
+            let note = Note::parse(note.as_bytes()).ok();
+            let checkpoint = note.and_then(|note| note.text().parse().ok());
+            known.push(checkpoint.ok_or(Fault::Storage(StoreError::Corrupt("checkpoint")))?);
+        }
+        if let Some(path) = &self.settings.anchor {
+            let keys = [self.settings.signer.verifier().clone()];
+            known.extend(anchor::read(path, &keys).map_err(Fault::Storage)?);
+        }
+        for checkpoint in known {
+            let kept = checkpoint.head();
+            if kept.size > head.frontier.count()
+                || edge(writer, kept.size).await?.frontier().head() != kept
+            {
+                return Err(Fault::Storage(StoreError::Rollback));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the newest checkpoint where the database cannot take it along when it is rolled back.
+    fn write_anchor(&self) {
+        if let (Some(path), Some(note)) = (&self.settings.anchor, &self.session.note)
+            && let Err(error) = anchor::write(path, note)
+        {
+            report(&Fault::Storage(error), "the anchor cannot be written");
+        }
     }
 
     async fn take_lease(&self, writer: &mut Writer) -> Result<(), Fault> {
@@ -190,7 +273,11 @@ impl Batcher {
     fn ready(&self) {
         *self.core.boot.write() = self.session.boot;
         self.core.size.send_replace(self.session.head.count());
-        self.set_state(LedgerState::Ready);
+        self.set_state(if self.session.held {
+            LedgerState::Frozen(FreezeReason::Unconfirmed)
+        } else {
+            LedgerState::Ready
+        });
     }
 
     /// The key of this month is there, when entries of this month are, and it is the one that they were written with.
@@ -233,8 +320,17 @@ impl Batcher {
 }
 
 /// The right edge of the tree at a head, from the database.
-pub(super) async fn edge(writer: &mut Writer, head: &Head) -> Result<TileBuilder, Fault> {
-    let size = head.frontier.count();
+pub(super) async fn edge_of(writer: &mut Writer, head: &Head) -> Result<TileBuilder, Fault> {
+    let builder = edge(writer, head.frontier.count()).await?;
+    if builder.frontier() == head.frontier {
+        Ok(builder)
+    } else {
+        Err(Fault::Storage(StoreError::Corrupt("tiles")))
+    }
+}
+
+/// The right edge of the tree of some size, from the database.
+async fn edge(writer: &mut Writer, size: u64) -> Result<TileBuilder, Fault> {
     let mut partial = BTreeMap::new();
     let mut nodes = size;
     for level in 0.. {
@@ -250,13 +346,8 @@ pub(super) async fn edge(writer: &mut Writer, head: &Head) -> Result<TileBuilder
         partial.insert(level, hashes.map_err(Fault::Storage)?);
         nodes /= 256;
     }
-    let builder = TileBuilder::resume(size, |tile| partial.get(&tile.level()).map(Vec::as_slice))
-        .map_err(|_| Fault::Storage(StoreError::Corrupt("tiles")))?;
-    if builder.frontier() == head.frontier {
-        Ok(builder)
-    } else {
-        Err(Fault::Storage(StoreError::Corrupt("tiles")))
-    }
+    TileBuilder::resume(size, |tile| partial.get(&tile.level()).map(Vec::as_slice))
+        .map_err(|_| Fault::Storage(StoreError::Corrupt("tiles")))
 }
 
 /// A hash as it is stored.

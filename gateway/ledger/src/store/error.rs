@@ -15,6 +15,12 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// The anchor cannot be used: it is no checkpoint of this log, signed by its key.
+    #[error("the anchor {} is no checkpoint of this ledger", .path.display())]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+    },
     /// What is stored contradicts itself.
     #[error("the stored {0} is corrupt")]
     Corrupt(&'static str),

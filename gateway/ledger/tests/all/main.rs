@@ -8,8 +8,10 @@
 )]
 
 mod append;
+mod backup;
 mod bed;
 mod calls;
+mod crash;
 mod faults;
 mod keys;
 mod postgres;
@@ -17,5 +19,6 @@ mod postgres_faults;
 mod records;
 mod search;
 mod sqlite_faults;
+mod standing;
 mod tree;
 mod verify;

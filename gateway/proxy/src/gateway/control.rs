@@ -14,7 +14,7 @@ use super::upkeep::{FILE_POLL, REVISION_POLL, Upkeep};
 use crate::{
     adopt,
     rights::Snapshot,
-    transparency::{Standing, cosigners::Cosigners},
+    transparency::{Standing, cosigners::Cosigners, memory},
     worker::{Shared, Worker},
 };
 
@@ -246,6 +246,8 @@ impl Control {
             stop.clone()
                 .run_until_cancelled_owned(async move { this.watch_lease().await }),
         );
+        let confirming = memory::confirm(Arc::clone(&self.shared));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(confirming));
     }
 
     /// A replica that lost its lease ends its calls and begins a new boot.

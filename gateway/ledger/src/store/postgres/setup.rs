@@ -84,6 +84,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             "witness",
             include_str!("../../../migrations/postgres/0003_witness.sql").into_sql_str(),
         ),
+        migration(
+            6,
+            "epochs",
+            include_str!("../../../migrations/postgres/0006_epochs.sql").into_sql_str(),
+        ),
     ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {

@@ -1,0 +1,152 @@
+//! What must be known before a ledger is written to: the anchor, the agreement of a witness, the mark of a rollback.
+
+use std::{fs, path::Path};
+
+use banqiao_ledger::{AppendError, FreezeReason, Ledger, LedgerSettings, LedgerState};
+use banqiao_tlog::{checkpoint::Checkpoint, note::Note};
+
+use crate::bed::{
+    Bed, ORIGIN, chain, claiming, closing, entries, id, on_both_stores, opening, ready, signer,
+    state, wait_for,
+};
+
+on_both_stores! {
+    frozen_ledger_stays_frozen_after_a_restart,
+    held_ledger_takes_nothing_until_it_is_confirmed,
+}
+
+fn unconfirmed(state: LedgerState) -> bool {
+    state == LedgerState::Frozen(FreezeReason::Unconfirmed)
+}
+
+async fn held_ledger_takes_nothing_until_it_is_confirmed(bed: Bed) {
+    let first = bed.open("one").await;
+    assert!(first.doubted(), "an empty one");
+    first.appender().append(opening(id(1))).await.unwrap();
+    first.close().await;
+    let hold = LedgerSettings {
+        hold: true,
+        ..bed.settings("two")
+    };
+    let ledger = bed.open_with(hold).await;
+    state(&ledger, unconfirmed).await;
+    assert!(!ledger.writable() && !ledger.doubted());
+    let appender = ledger.appender();
+    let refused = appender.append(claiming(id(2))).await;
+    assert_eq!(refused, Err(AppendError::Frozen));
+    // What may wait waits; nothing is closed for the boot that is over.
+    let end = appender.append_queued(closing(id(1)));
+    assert_eq!(entries(&ledger).await.len(), 1);
+    ledger.confirm().await.unwrap();
+    ready(&ledger).await;
+    // The call was closed by one of the two.
+    let ended = end.await;
+    assert!(matches!(&ended, Ok(_) | Err(AppendError::AlreadyClosed)), "{ended:?}");
+    appender.append(claiming(id(2))).await.unwrap();
+    assert_eq!(entries(&ledger).await.len(), 3);
+    ledger.close().await;
+}
+
+async fn frozen_ledger_stays_frozen_after_a_restart(bed: Bed) {
+    let ledger = bed.open("one").await;
+    let appender = ledger.appender();
+    appender.append(claiming(id(1))).await.unwrap();
+    ledger.freeze("a witness holds more".into()).await.unwrap();
+    state(&ledger, |state| matches!(state, LedgerState::Frozen(_))).await;
+    assert_eq!(appender.append(claiming(id(2))).await, Err(AppendError::Frozen));
+    assert_eq!(entries(&ledger).await.len(), 1, "it can be read");
+    ledger.close().await;
+    let refused = chain(&bed.try_open(bed.settings("two")).await.unwrap_err());
+    assert!(refused.contains("marked as frozen"), "{refused}");
+    // A gateway starts all the same, and says so.
+    let hold = LedgerSettings {
+        hold: true,
+        ..bed.settings("two")
+    };
+    let ledger = bed.open_with(hold).await;
+    let frozen = LedgerState::Frozen(FreezeReason::Flagged);
+    state(&ledger, |state| state == frozen).await;
+    assert!(ledger.confirm().await.is_err());
+    assert_eq!(entries(&ledger).await.len(), 1);
+    ledger.close().await;
+}
+
+/// Size that an anchor states.
+fn anchored(path: &Path) -> Option<u64> {
+    let note = Note::parse(&fs::read(path).ok()?).unwrap();
+    let keys = [signer(ORIGIN, 1).verifier().clone()];
+    Some(Checkpoint::open(&note, ORIGIN, &keys).unwrap().size())
+}
+
+async fn written(ledger: &Ledger, anchor: &Path) {
+    wait_for("the anchor", || async {
+        (anchored(anchor) == Some(ledger.size())).then_some(())
+    })
+    .await;
+}
+
+/// The database's file with all that was committed.
+async fn file(bed: &Bed) -> Vec<u8> {
+    bed.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
+    fs::read(bed.file()).unwrap()
+}
+
+fn set_back(bed: &Bed, file: &[u8]) {
+    for ending in ["db-wal", "db-shm"] {
+        let _ = fs::remove_file(bed.file().with_extension(ending));
+    }
+    fs::write(bed.file(), file).unwrap();
+}
+
+#[tokio::test]
+async fn database_behind_its_anchor_is_refused() {
+    let bed = Bed::sqlite();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let anchor = elsewhere.path().join("anchor");
+    let settings = LedgerSettings {
+        anchor: Some(anchor.clone()),
+        ..bed.settings("one")
+    };
+    let ledger = bed.open_with(settings.clone()).await;
+    ledger.appender().append(claiming(id(1))).await.unwrap();
+    written(&ledger, &anchor).await;
+    ledger.close().await;
+    let old = file(&bed).await;
+    let ledger = bed.open_with(settings.clone()).await;
+    ledger.appender().append(claiming(id(2))).await.unwrap();
+    written(&ledger, &anchor).await;
+    ledger.close().await;
+    let new = file(&bed).await;
+
+    let refused = async |settings: LedgerSettings| {
+        chain(&bed.try_open(settings).await.unwrap_err())
+    };
+    // The disk of the database was set back, and the other was not.
+    set_back(&bed, &old);
+    let said = refused(settings.clone()).await;
+    assert!(said.contains("LEDGER_ROLLBACK"), "{said}");
+    let hold = LedgerSettings {
+        hold: true,
+        ..settings.clone()
+    };
+    let ledger = bed.open_with(hold).await;
+    let frozen = LedgerState::Frozen(FreezeReason::Rollback);
+    state(&ledger, |state| state == frozen).await;
+    ledger.close().await;
+    // As many entries, and others.
+    let ledger = bed.open("one").await;
+    ledger.appender().append(claiming(id(3))).await.unwrap();
+    ledger.close().await;
+    let said = refused(settings.clone()).await;
+    assert!(said.contains("LEDGER_ROLLBACK"), "{said}");
+    // An anchor that nobody signed says nothing, and is no reason to go on.
+    set_back(&bed, &new);
+    let sound = fs::read_to_string(&anchor).unwrap();
+    fs::write(&anchor, sound.replace("\n2\n", "\n1\n")).unwrap();
+    let said = refused(settings.clone()).await;
+    assert!(said.contains("no checkpoint of this ledger"), "{said}");
+    fs::write(&anchor, sound).unwrap();
+    let ledger = bed.open_with(settings).await;
+    assert_eq!(entries(&ledger).await.len(), 2);
+    ledger.close().await;
+}
