@@ -366,16 +366,19 @@ async fn frozen(city: &City, alarm: &str) {
     warned(city, "ALARM").await;
     wait_until("the alarm in the metrics", PATIENCE, || async {
         let metrics = city.gateway().metrics().await.unwrap();
-        metrics.lines().any(|line| {
-            line.starts_with("banqiao_ledger_alarms_total{") && line.contains(alarm)
-        })
+        metrics
+            .lines()
+            .any(|line| line.starts_with("banqiao_ledger_alarms_total{") && line.contains(alarm))
     })
     .await
     .unwrap();
     let status = city.admin().status().await.unwrap();
     assert!(!status.ledger_writable);
     assert!(
-        status.warnings.iter().any(|told| told.contains("banqiao recover")),
+        status
+            .warnings
+            .iter()
+            .any(|told| told.contains("banqiao recover")),
         "{:?}",
         status.warnings
     );
@@ -399,7 +402,10 @@ async fn larger_checkpoint_with_its_own_signature_stops_a_city() {
     weifang.gateway_mut().start().unwrap();
     frozen(weifang, "rollback").await;
     // It keeps the proof, and a restart changes nothing, also when nobody is left to say it.
-    let proof = weifang.gateway().folder.join("state/contradicted-checkpoint.note");
+    let proof = weifang
+        .gateway()
+        .folder
+        .join("state/contradicted-checkpoint.note");
     assert_eq!(fs::read_to_string(proof).unwrap(), note);
     network.cities[0].gateway_mut().kill().unwrap();
     network.cities[1].gateway_mut().kill().unwrap();
@@ -456,7 +462,14 @@ async fn new_ledger_waits_for_a_witness_and_an_old_one_does_not() {
     let qingdao = network.cities[0].gateway_mut();
     qingdao.start().unwrap();
     warned(&network.cities[0], "Unconfirmed").await;
-    assert!(!network.cities[0].admin().status().await.unwrap().ledger_writable);
+    assert!(
+        !network.cities[0]
+            .admin()
+            .status()
+            .await
+            .unwrap()
+            .ledger_writable
+    );
     let yantai = network.cities[1].gateway_mut();
     yantai.start().unwrap();
     yantai.ready().await.unwrap();

@@ -30,6 +30,7 @@ use crate::{
 use filter::FilterArgs;
 use print::{Form, Printer};
 pub use verify::Verify;
+pub(crate) use verify::listed_keys;
 
 /// Search, show, follow, export and verify the ledger.
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::{
     answer::print_error,
     audit::AuditCommand,
+    backup::{BackupCommand, RestoreCommand},
     bench::{BenchCommand, BenchEchoCommand},
     call::CallCommand,
     card::CardCommand,
@@ -21,6 +22,7 @@ use crate::{
     operate::{CatalogCommand, DrainCommand, PublishCommand, ReloadCommand, StatusCommand},
     pki::PkiCommand,
     reasons::ReasonsCommand,
+    recover::RecoverCommand,
     serve::GatewayCommand,
 };
 
@@ -41,6 +43,8 @@ enum Command {
     /// Search, show, follow, export and verify the ledger.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Copy a ledger while its gateway runs.
+    Backup(BackupCommand),
     /// Load a network, print throughput, latency percentiles and CPU per call.
     Bench(BenchCommand),
     #[command(hide = true)]
@@ -73,8 +77,12 @@ enum Command {
     Publish(PublishCommand),
     /// Explain the reasons for which gateways refuse calls.
     Reasons(ReasonsCommand),
+    /// Say why a ledger is frozen, and begin a new epoch.
+    Recover(RecoverCommand),
     /// Read certificates, bundles, CRLs and the directory again at once.
     Reload(ReloadCommand),
+    /// Restore a copy of a ledger into an empty database.
+    Restore(RestoreCommand),
     /// Show the state of a gateway.
     Status(StatusCommand),
 }
@@ -111,6 +119,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exit> {
     match command {
         Command::Audit(command) => client(command.run(out)),
+        Command::Backup(command) => client(command.run(out)),
         Command::Catalog(command) => client(command.run(out)),
         Command::Drain(command) => client(command.run(out)),
         Command::Grant(command) => client(command.run(out)),
@@ -127,6 +136,8 @@ fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exi
         Command::Gateway(command) => command.run(),
         Command::Pki(command) => command.run(out),
         Command::Reasons(command) => command.run(out),
+        Command::Recover(command) => client(command.run(out)),
+        Command::Restore(command) => client(command.run(out)),
     }
 }
 

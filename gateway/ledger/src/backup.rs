@@ -7,7 +7,7 @@
 //! What is restored is verified as a whole before it can be opened, and is written to only once a witness of another city has
 //! agreed that there is no newer state (LEDGER.md §3).
 
-mod connection;
+pub(crate) mod connection;
 mod restore;
 mod table;
 
@@ -295,8 +295,8 @@ fn create(path: &Path) -> Result<File, BackupError> {
 /// Writes the manifest and the sums.
 fn finish(folder: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     let path = folder.join(MANIFEST);
-    let mut json = serde_json::to_vec_pretty(manifest)
-        .map_err(|error| at(&path)(io::Error::other(error)))?;
+    let mut json =
+        serde_json::to_vec_pretty(manifest).map_err(|error| at(&path)(io::Error::other(error)))?;
     json.push(b'\n');
     save(&path, &json)?;
     let mut sums = String::new();
@@ -369,14 +369,21 @@ pub fn check(folder: &Path, city: Option<CityCode>) -> Result<Manifest, BackupEr
             return Err(damaged(&path, "it has another number of rows"));
         }
     }
-    let stated = (manifest.size, manifest.frontier.clone(), manifest.root.clone());
+    let stated = (
+        manifest.size,
+        manifest.frontier.clone(),
+        manifest.root.clone(),
+    );
     let made = (
         tree.count(),
         hex::encode(tree.to_bytes()),
         hex::encode(tree.root()),
     );
     if stated != made {
-        return Err(damaged(&path, "the entries make another tree than it states"));
+        return Err(damaged(
+            &path,
+            "the entries make another tree than it states",
+        ));
     }
     if let Some(note) = &manifest.checkpoint {
         let checkpoint: Option<Checkpoint> = Note::parse(note.as_bytes())
@@ -405,7 +412,10 @@ fn read_manifest(folder: &Path) -> Result<Manifest, BackupError> {
     let json = read(&path)?;
     let sums = read(&folder.join(SUMS))?;
     let line = format!("{}  {MANIFEST}", sum(&json));
-    if !sums.split(|byte| *byte == b'\n').any(|it| it == line.as_bytes()) {
+    if !sums
+        .split(|byte| *byte == b'\n')
+        .any(|it| it == line.as_bytes())
+    {
         return Err(damaged(&path, format!("its SHA-256 is not that of {SUMS}")));
     }
     let manifest: Manifest =

@@ -16,6 +16,7 @@ mod append;
 mod appender;
 mod batcher;
 mod entry;
+mod epoch;
 mod facet;
 mod keyring;
 mod ledger;
@@ -38,6 +39,7 @@ pub mod verify;
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect};
 pub use appender::{Appender, Waiting};
 pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
+pub use epoch::{EpochError, Standing, begin_epoch, standing};
 pub use keyring::{KeyringError, Month};
 pub use ledger::{
     DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind, FreezeReason,

@@ -138,6 +138,8 @@ impl Preparer {
             summary: entry.summary.take(),
             admin: entry.admin.take(),
             read: entry.read.take(),
+            epoch: entry.epoch.take(),
+            key: entry.key.take(),
             ..Entry::default()
         };
         let prepared = Box::new(Prepared {

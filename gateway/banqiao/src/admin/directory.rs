@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use banqiao_directory::{Envelope, Method, ServiceSet, SpiffeId, Status as Freshness};
-use banqiao_ledger::{FreezeReason, DocumentKind, Effect, LedgerState};
+use banqiao_ledger::{DocumentKind, Effect, FreezeReason, LedgerState};
 use banqiao_proto::directory::v1::{
     CrlStatus, DrainRequest, DrainResponse, EndpointStatus, GetStatusRequest, GetStatusResponse,
     ListServicesRequest, ListServicesResponse, PeerStatus, PublishDirectoryRequest,
@@ -385,7 +385,8 @@ impl Admin {
         }
         if status.ledger != LedgerState::Ready {
             warnings.push(format!("the ledger cannot be written: {:?}", status.ledger));
-            if let LedgerState::Frozen(FreezeReason::Flagged | FreezeReason::Rollback) = status.ledger
+            if let LedgerState::Frozen(FreezeReason::Flagged | FreezeReason::Rollback) =
+                status.ledger
             {
                 warnings.push(
                     "the database is behind what this ledger has signed: `banqiao recover` says why \

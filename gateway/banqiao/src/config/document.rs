@@ -293,7 +293,10 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
     if let Some(anchor) = &anchor {
         let folder = anchor.value.parent().unwrap_or(base);
         files::must_be_folder(section.faults(), &anchor.at, folder);
-        if url.as_ref().is_some_and(|url| !url.value.0.starts_with("sqlite://")) {
+        if url
+            .as_ref()
+            .is_some_and(|url| !url.value.0.starts_with("sqlite://"))
+        {
             let problem = "is of use with SQLite only";
             let hint = "leave it out: a PostgreSQL server's replicas would each have their own";
             section.faults().error(&anchor.at, problem, hint);

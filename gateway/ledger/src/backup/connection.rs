@@ -12,7 +12,7 @@ use super::table::{Kind, Statements, Table, Value};
 use crate::store::{Extent, StoreError, StoreUrl, sqlite_options};
 
 /// The connection.
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Postgres(Box<PgConnection>),
     Sqlite(Box<SqliteConnection>),
 }
@@ -29,7 +29,7 @@ macro_rules! run {
 }
 
 impl Connection {
-    pub(super) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let database = StoreError::Database;
         Ok(match url {
             StoreUrl::Postgres(options) => {
@@ -48,7 +48,7 @@ impl Connection {
     }
 
     /// Begins a transaction that sees one moment of the ledger, however long it lasts and whoever writes meanwhile.
-    pub(super) async fn begin_snapshot(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn begin_snapshot(&mut self) -> Result<(), StoreError> {
         match self {
             Self::Postgres(it) => it
                 .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -59,16 +59,16 @@ impl Connection {
         .map_err(StoreError::Database)
     }
 
-    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn begin(&mut self) -> Result<(), StoreError> {
         run!(self, "BEGIN")
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn commit(&mut self) -> Result<(), StoreError> {
         run!(self, "COMMIT")
     }
 
     /// City and head.
-    pub(super) async fn head(&mut self) -> Result<(String, Extent), StoreError> {
+    pub(crate) async fn head(&mut self) -> Result<(String, Extent), StoreError> {
         type Head = (String, i64, Vec<u8>, Option<String>, Option<String>);
         const HEAD: &str = "SELECT city, size, frontier, origin, note FROM head WHERE ledger = 1";
         let row: Head = match self {
@@ -89,7 +89,7 @@ impl Connection {
     }
 
     /// Whether a ledger was ever kept here.
-    pub(super) async fn is_used(&mut self) -> Result<bool, StoreError> {
+    pub(crate) async fn is_used(&mut self) -> Result<bool, StoreError> {
         let tables: i64 = match self {
             Self::Postgres(it) => {
                 query_scalar(
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     /// Gives every row of a table, in its order.
-    pub(super) async fn rows<E: From<StoreError>>(
+    pub(crate) async fn rows<E: From<StoreError>>(
         &mut self,
         of: &'static Statements,
         mut each: impl FnMut(Vec<Value>) -> Result<(), E>,
@@ -158,7 +158,7 @@ impl Connection {
     }
 
     /// Inserts rows: one, or a whole group.
-    pub(super) async fn insert(
+    pub(crate) async fn insert(
         &mut self,
         table: &'static Table,
         sql: &'static str,
@@ -205,22 +205,48 @@ impl Connection {
     }
 
     /// Marks the ledger as one that may not be written to, for a reason.
-    pub(super) async fn put_frozen(&mut self, reason: &str) -> Result<(), StoreError> {
+    pub(crate) async fn put_frozen(&mut self, reason: &str) -> Result<(), StoreError> {
         const FREEZE: &str = "UPDATE head SET frozen = $1 WHERE ledger = 1";
         match self {
-            Self::Postgres(it) => query(FREEZE).bind(reason).execute(&mut **it).await.map(drop),
-            Self::Sqlite(it) => query(FREEZE).bind(reason).execute(&mut **it).await.map(drop),
+            Self::Postgres(it) => query(FREEZE)
+                .bind(reason)
+                .execute(&mut **it)
+                .await
+                .map(drop),
+            Self::Sqlite(it) => query(FREEZE)
+                .bind(reason)
+                .execute(&mut **it)
+                .await
+                .map(drop),
         }
         .map_err(StoreError::Database)
     }
 
+    /// Why the ledger is frozen, where it is.
+    pub(crate) async fn frozen(&mut self) -> Result<Option<String>, StoreError> {
+        const FROZEN: &str = "SELECT frozen FROM head WHERE ledger = 1";
+        match self {
+            Self::Postgres(it) => query_scalar(FROZEN).fetch_one(&mut **it).await,
+            Self::Sqlite(it) => query_scalar(FROZEN).fetch_one(&mut **it).await,
+        }
+        .map_err(StoreError::Database)
+    }
+
+    /// Demands that a witness agrees before the ledger is written by a gateway.
+    pub(crate) async fn put_unconfirmed(&mut self) -> Result<(), StoreError> {
+        run!(
+            self,
+            "UPDATE head SET unconfirmed = 'epoch' WHERE ledger = 1"
+        )
+    }
+
     /// Forgets the row that comes with the tables and is in the backup too.
-    pub(super) async fn make_room(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn make_room(&mut self) -> Result<(), StoreError> {
         run!(self, "DELETE FROM document_revision WHERE ledger = 1")
     }
 
     /// Sets the head to what was restored. It stays frozen.
-    pub(super) async fn put_head(&mut self, head: &Extent) -> Result<(), StoreError> {
+    pub(crate) async fn put_head(&mut self, head: &Extent) -> Result<(), StoreError> {
         const HEAD: &str = "UPDATE head SET size = $1, frontier = $2, origin = $3, note = $4, \
                             unconfirmed = 'restored' WHERE ledger = 1";
         let size = i64::try_from(head.size).map_err(|_| StoreError::Corrupt("number"))?;
@@ -244,7 +270,7 @@ impl Connection {
     }
 
     /// Gives the calls that were open at the backup to boots that are over, so that the next start closes them.
-    pub(super) async fn put_leases(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn put_leases(&mut self) -> Result<(), StoreError> {
         match self {
             Self::Postgres(it) => it
                 .execute(
@@ -265,11 +291,11 @@ impl Connection {
     }
 
     /// The ledger is whole: it may be opened.
-    pub(super) async fn put_usable(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn put_usable(&mut self) -> Result<(), StoreError> {
         run!(self, "UPDATE head SET frozen = NULL WHERE ledger = 1")
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         // Everything that matters is committed.
         match self {
             Self::Postgres(it) => drop(it.close().await),

@@ -112,7 +112,9 @@ async fn load(
             ended = group.len() < GROUP;
             if ended {
                 for row in group.chunks(1) {
-                    connection.insert(table, &statements.insert_one, row).await?;
+                    connection
+                        .insert(table, &statements.insert_one, row)
+                        .await?;
                 }
                 break;
             }

@@ -103,7 +103,10 @@ async fn backup_is_restored_into_either_store(bed: Bed) {
     assert_eq!(manifest.size, 303);
     assert_eq!(manifest.city, "370200");
     assert_eq!(manifest.origin.as_deref(), Some(ORIGIN));
-    assert!(manifest.parts.iter().all(|part| part.rows > 0), "{manifest:?}");
+    assert!(
+        manifest.parts.iter().all(|part| part.rows > 0),
+        "{manifest:?}"
+    );
     for target in [Bed::sqlite(), Bed::postgres()] {
         assert_eq!(restore(&folder, &target).await.unwrap(), manifest);
         sound(&target.url).await;
@@ -151,7 +154,10 @@ async fn backup_of_a_moment_is_made_while_entries_are_written(bed: Bed) {
             let size = ledger.size();
             manifests.push(write(&bed, &format!("copy{number}")).await);
             // Something came between, or this would show nothing.
-            wait_for("more entries", || async { (ledger.size() > size).then_some(()) }).await;
+            wait_for("more entries", || async {
+                (ledger.size() > size).then_some(())
+            })
+            .await;
         }
         manifests
     };
@@ -178,7 +184,10 @@ async fn restore_that_fails_leaves_nothing_that_opens(bed: Bed) {
     };
     let other = vec![signer(ORIGIN, 2).verifier().clone()];
     let unsound = backup::restore(&folder, &target.url, None, other, &mut |_| {}).await;
-    assert!(matches!(unsound, Err(BackupError::Unsound { .. })), "{unsound:?}");
+    assert!(
+        matches!(unsound, Err(BackupError::Unsound { .. })),
+        "{unsound:?}"
+    );
     let refused = chain(&target.try_open(target.settings("two")).await.unwrap_err());
     assert!(refused.contains("marked as frozen"), "{refused}");
     let again = restore(&folder, &target).await.unwrap_err();
@@ -196,7 +205,10 @@ async fn every_row_of_every_table_returns() {
     let mut connection = SqliteConnection::connect(&target.url).await.unwrap();
     let attach = format!("ATTACH '{}' AS source", bed.file().display());
     let leaked = |sql: String| -> &'static str { Box::leak(sql.into_boxed_str()) };
-    sqlx::query(leaked(attach)).execute(&mut connection).await.unwrap();
+    sqlx::query(leaked(attach))
+        .execute(&mut connection)
+        .await
+        .unwrap();
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
          AND name <> '_sqlx_migrations'",
@@ -204,7 +216,11 @@ async fn every_row_of_every_table_returns() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    let known: BTreeSet<String> = manifest.parts.iter().map(|part| part.table.clone()).collect();
+    let known: BTreeSet<String> = manifest
+        .parts
+        .iter()
+        .map(|part| part.table.clone())
+        .collect();
     for table in tables {
         // The manifest has the head; a lease is of a process.
         if table == "head" || table == "lease" {
@@ -227,7 +243,10 @@ async fn every_row_of_every_table_returns() {
 /// Writes the sums anew, as somebody would who has changed a backup on purpose.
 fn sums(folder: &Path) {
     let mut text = String::new();
-    for file in fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+    for file in fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+    {
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
         if name != "SHA256SUMS" {
             let sum = hex::encode(sha256(&fs::read(&file).unwrap()));
@@ -263,7 +282,11 @@ async fn every_fault_of_a_backup_is_found() {
         cut.pop();
         let mut changed = sound.clone();
         // In the sums: the line of the manifest, which is the one that the others hang on.
-        let at = if name == "SHA256SUMS" { sound.len() - 50 } else { sound.len() / 2 };
+        let at = if name == "SHA256SUMS" {
+            sound.len() - 50
+        } else {
+            sound.len() / 2
+        };
         changed[at] ^= 1;
         let longer = [&sound[..], &sound[..]].concat();
         for (what, bytes) in [("cut", cut), ("changed", changed), ("longer", longer)] {
@@ -284,9 +307,17 @@ async fn every_fault_of_a_backup_is_found() {
     let sound = fs::read_to_string(&path).unwrap();
     for (from, to, expected) in [
         ("\"size\": 303", "\"size\": 302", "another tree"),
-        ("qingdao.jiaodong/ledger/1\\n303\\n", "qingdao.jiaodong/ledger/1\\n302\\n", "another tree"),
+        (
+            "qingdao.jiaodong/ledger/1\\n303\\n",
+            "qingdao.jiaodong/ledger/1\\n302\\n",
+            "another tree",
+        ),
         ("banqiao-backup-1", "banqiao-backup-2", "another format"),
-        ("\"table\": \"tile\"", "\"table\": \"tiles\"", "the tables of a ledger"),
+        (
+            "\"table\": \"tile\"",
+            "\"table\": \"tiles\"",
+            "the tables of a ledger",
+        ),
         ("\"created_us\": 5", "\"created\": 5", "unknown field"),
     ] {
         assert!(sound.contains(from), "{from}");
@@ -299,6 +330,9 @@ async fn every_fault_of_a_backup_is_found() {
     sums(&folder);
     let city = Some("370600".parse().unwrap());
     let other = backup::restore(&folder, &target.url, city, keys(), &mut |_| {}).await;
-    assert!(matches!(other, Err(BackupError::OtherCity { .. })), "{other:?}");
+    assert!(
+        matches!(other, Err(BackupError::OtherCity { .. })),
+        "{other:?}"
+    );
     restore(&folder, &target).await.unwrap();
 }

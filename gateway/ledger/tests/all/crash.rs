@@ -353,7 +353,11 @@ async fn holds(url: &str, ledger: &Ledger, told: &Acknowledged, when: &str) {
         seen.entry(key).or_default().push(index);
     }
     for ((what, exchange), index) in told {
-        let kind = i32::from(if what == "open" { Kind::Open } else { Kind::Close });
+        let kind = i32::from(if what == "open" {
+            Kind::Open
+        } else {
+            Kind::Close
+        });
         let at = seen.get(&(kind, exchange.as_bytes().to_vec()));
         let expected = vec![usize::try_from(*index).unwrap()];
         assert_eq!(at, Some(&expected), "{when}: {what} {exchange}");
@@ -371,7 +375,10 @@ async fn without_tiles(bed: &Bed) {
     let drops: &[&'static str] = if bed.is_postgres() {
         &["DROP TRIGGER tile_is_final ON tile"]
     } else {
-        &["DROP TRIGGER tile_is_final_1", "DROP TRIGGER tile_is_final_2"]
+        &[
+            "DROP TRIGGER tile_is_final_1",
+            "DROP TRIGGER tile_is_final_2",
+        ]
     };
     for sql in drops {
         bed.execute(sql).await.unwrap();
@@ -551,7 +558,10 @@ async fn cut_off_at(bed: Bed, step: Step) {
     let appended = appended.unwrap();
     acknowledge("open", exchange, appended.index);
     holds(&bed.url, &ledger, &told.into_inner(), name).await;
-    let unknown = observer.failed.lock().contains(&FailureKind::OutcomeUnknown);
+    let unknown = observer
+        .failed
+        .lock()
+        .contains(&FailureKind::OutcomeUnknown);
     assert_eq!(unknown, step == Step::Committing, "{name}");
     ledger.close().await;
 }

@@ -41,7 +41,10 @@ async fn held_ledger_takes_nothing_until_it_is_confirmed(bed: Bed) {
     ready(&ledger).await;
     // The call was closed by one of the two.
     let ended = end.await;
-    assert!(matches!(&ended, Ok(_) | Err(AppendError::AlreadyClosed)), "{ended:?}");
+    assert!(
+        matches!(&ended, Ok(_) | Err(AppendError::AlreadyClosed)),
+        "{ended:?}"
+    );
     appender.append(claiming(id(2))).await.unwrap();
     assert_eq!(entries(&ledger).await.len(), 3);
     ledger.close().await;
@@ -53,7 +56,10 @@ async fn frozen_ledger_stays_frozen_after_a_restart(bed: Bed) {
     appender.append(claiming(id(1))).await.unwrap();
     ledger.freeze("a witness holds more".into()).await.unwrap();
     state(&ledger, |state| matches!(state, LedgerState::Frozen(_))).await;
-    assert_eq!(appender.append(claiming(id(2))).await, Err(AppendError::Frozen));
+    assert_eq!(
+        appender.append(claiming(id(2))).await,
+        Err(AppendError::Frozen)
+    );
     assert_eq!(entries(&ledger).await.len(), 1, "it can be read");
     ledger.close().await;
     let refused = chain(&bed.try_open(bed.settings("two")).await.unwrap_err());
@@ -87,7 +93,9 @@ async fn written(ledger: &Ledger, anchor: &Path) {
 
 /// The database's file with all that was committed.
 async fn file(bed: &Bed) -> Vec<u8> {
-    bed.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
+    bed.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        .await
+        .unwrap();
     fs::read(bed.file()).unwrap()
 }
 
@@ -118,9 +126,8 @@ async fn database_behind_its_anchor_is_refused() {
     ledger.close().await;
     let new = file(&bed).await;
 
-    let refused = async |settings: LedgerSettings| {
-        chain(&bed.try_open(settings).await.unwrap_err())
-    };
+    let refused =
+        async |settings: LedgerSettings| chain(&bed.try_open(settings).await.unwrap_err());
     // The disk of the database was set back, and the other was not.
     set_back(&bed, &old);
     let said = refused(settings.clone()).await;

@@ -110,8 +110,7 @@ async fn compare(shared: &Shared, city: CityCode, note: String) -> Result<Memory
         keys.extend(listed);
     }
     let parsed = Note::parse(note.as_bytes()).map_err(|_| Unheard::Malformed)?;
-    let signed =
-        Checkpoint::open(&parsed, own.name(), &keys).map_err(|_| Unheard::Foreign)?;
+    let signed = Checkpoint::open(&parsed, own.name(), &keys).map_err(|_| Unheard::Foreign)?;
     // Behind the note: another replica may have published it since.
     let held = shared.ledger.reader().size().await?;
     let size = signed.size();
@@ -205,10 +204,16 @@ async fn hear(shared: &Arc<Shared>) -> Verdict {
         }
     }
     let witnesses = asked.len();
+    let mut proven: Option<Box<Contradiction>> = None;
     let mut memories: BTreeMap<CityCode, bool> = BTreeMap::new();
     while let Some(answered) = asked.join_next().await {
         match answered {
-            Ok((_, Some(Ok(Memory::Contradicts(proof))))) => return Verdict::Contradicted(proof),
+            // The largest is what the ledger has to be brought back to.
+            Ok((_, Some(Ok(Memory::Contradicts(proof))))) => {
+                if proven.as_ref().is_none_or(|held| held.size < proof.size) {
+                    proven = Some(proof);
+                }
+            }
             Ok((city, Some(Ok(Memory::Agrees)))) => drop(memories.insert(city, true)),
             Ok((city, Some(Ok(Memory::Nothing)))) => drop(memories.insert(city, false)),
             Ok((city, Some(Err(error)))) => {
@@ -217,6 +222,9 @@ async fn hear(shared: &Arc<Shared>) -> Verdict {
             }
             Ok((_, None)) | Err(_) => {}
         }
+    }
+    if let Some(proof) = proven {
+        return Verdict::Contradicted(proof);
     }
     // A witness that knows nothing of a log that others know of says nothing about its newest state. While the log
     // is empty, or holds no more than the beginning of its epoch, that is what there is to know.
