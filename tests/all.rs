@@ -34,6 +34,8 @@ mod memory;
 mod paths;
 #[path = "all/refusals.rs"]
 mod refusals;
+#[path = "all/restore.rs"]
+mod restore;
 #[path = "all/rights.rs"]
 mod rights;
 #[path = "all/smuggling.rs"]

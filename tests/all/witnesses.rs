@@ -77,7 +77,10 @@ async fn two_of_three() -> Network {
 /// A message of the status, as `banqiao status` shows it.
 async fn warned(city: &City, what: &str) {
     wait_until(what, PATIENCE, || async {
-        let status = city.admin().status().await.unwrap();
+        // It may only just be starting.
+        let Ok(status) = city.admin().status().await else {
+            return false;
+        };
         status.warnings.iter().any(|warning| warning.contains(what))
     })
     .await
@@ -415,20 +418,74 @@ async fn larger_checkpoint_with_its_own_signature_stops_a_city() {
     warned(weifang, "Flagged").await;
 }
 
+/// Lets a city's log grow until its witness has cosigned a full tree of it, and forges with the log's own key what comes
+/// behind: twice as many entries. Returns their number.
+async fn forged(qingdao: &City, link: &Caller) -> (u64, String) {
+    an_entry(qingdao).await;
+    let (size, root) = wait_for("a full tree", PATIENCE, || async {
+        let path = "/witness/checkpoint?origin=qingdao.jiaodong/ledger/1";
+        let (status, _, note) = link.http(Method::GET, path, "").await.unwrap();
+        let note = String::from_utf8(note).unwrap();
+        let size: u64 = (status == 200)
+            .then(|| note.lines().nth(1))??
+            .parse()
+            .ok()?;
+        let root = STANDARD.decode(note.lines().nth(2)?).ok()?;
+        // Nothing is on its way to the witness any more.
+        let all = qingdao.admin().status().await.unwrap().ledger_size == size;
+        let full = size >= 4 && size.is_power_of_two();
+        if all && !full {
+            an_entry(qingdao).await;
+        }
+        (all && full).then_some((size, root))
+    })
+    .await
+    .unwrap();
+    let behind = leaf(b"other entries");
+    let note = signed(qingdao, 2 * size, &node(&root, &behind));
+    (2 * size, request(size, &[&behind], &note))
+}
+
 #[tokio::test]
-async fn another_history_with_its_own_signature_stops_a_city_while_it_runs() {
+async fn larger_checkpoint_stops_a_city_while_it_runs() {
     let network = Network::start(2).await.unwrap();
     let [qingdao, yantai] = network.cities.as_slice() else {
         panic!("two cities")
     };
-    // Before Qingdao has a checkpoint, its witness is shown another one in its name.
     let link = qingdao.as_gateway(yantai).await.unwrap();
-    let fork = signed(qingdao, 1, &leaf(b"another beginning"));
-    assert_eq!(submit(&link, request(0, &[], &fork)).await.0, 200);
-    for _ in 0..3 {
+    let (_, forgery) = forged(qingdao, &link).await;
+    assert_eq!(submit(&link, forgery).await.0, 200);
+    // The next checkpoint meets it.
+    an_entry(qingdao).await;
+    frozen(qingdao, "rollback").await;
+}
+
+#[tokio::test]
+async fn another_history_stops_a_city_at_its_start() {
+    let mut network = Network::start(2).await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    let link = qingdao.as_gateway(yantai).await.unwrap();
+    let (size, forgery) = forged(qingdao, &link).await;
+    // It goes on without its witness, and is away when the witness returns.
+    network.cities[1].gateway_mut().kill().unwrap();
+    let qingdao = &network.cities[0];
+    wait_until("more entries than were forged", PATIENCE, || async {
         an_entry(qingdao).await;
-    }
-    frozen(qingdao, "fork").await;
+        qingdao.admin().status().await.unwrap().ledger_size > size
+    })
+    .await
+    .unwrap();
+    network.cities[0].gateway_mut().kill().unwrap();
+    network.cities[1].gateway_mut().restart().await.unwrap();
+    let link = network.cities[0]
+        .as_gateway(&network.cities[1])
+        .await
+        .unwrap();
+    assert_eq!(submit(&link, forgery).await.0, 200);
+    network.cities[0].gateway_mut().start().unwrap();
+    frozen(&network.cities[0], "fork").await;
 }
 
 #[tokio::test]

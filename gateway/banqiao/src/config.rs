@@ -139,6 +139,8 @@ pub struct LedgerConfig {
     pub keys: PathBuf,
     /// The key that signs checkpoints of the ledger.
     pub signing_key: PathBuf,
+    /// The key before it, while it is being replaced.
+    pub previous_signing_key: Option<PathBuf>,
     /// Epoch of the log: its origin is `<trust domain>/ledger/<epoch>`.
     pub epoch: u64,
     /// The key that cosigns other cities' checkpoints, where this gateway is a witness.

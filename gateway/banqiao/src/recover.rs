@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
-use banqiao_directory::{Clock, Predecessor};
+use banqiao_directory::{Clock, Directory, Predecessor, TrustDomain, verify_first};
 use banqiao_ledger::{LedgerSettings, Standing, begin_epoch, standing};
 use banqiao_proto::ledger::v1::Epoch;
 use banqiao_tlog::{
@@ -21,7 +21,7 @@ use banqiao_tlog::{
 use crate::{
     backup::load,
     config::Config,
-    directory::read_either,
+    directory::read_envelope,
     exit::{Exit, Stop},
     notekey::{self, NoteKeyUse},
     text::clean,
@@ -215,7 +215,7 @@ impl RecoverCommand {
         )?;
         writeln!(
             out,
-            "then start the gateway: it writes once a witness has agreed"
+            "then start the gateway: it writes once a witness has agreed. Grants and registered descriptors are entered anew"
         )?;
         Ok(())
     }
@@ -271,27 +271,37 @@ fn signed(note: &str, origin: &str, keys: &[Verifier]) -> Option<Checkpoint> {
     Checkpoint::open(&note, origin, keys).ok()
 }
 
-/// The newer of the kept directory and the one in the file. Both have been verified by whoever put them there: the gateway
-/// takes over nothing that is not.
-fn directory(config: &Config) -> Result<banqiao_directory::Directory> {
+/// The newer of the kept directory and the one in the file, verified from the pinned first one. A gateway that is frozen
+/// cannot take over the one in the file: that would be an entry.
+fn directory(config: &Config) -> Result<Directory> {
+    let verified = |path: &Path| -> Result<Directory> {
+        let fault = || {
+            Stop::usage(format!(
+                "{} is no directory of this network",
+                path.display()
+            ))
+        };
+        let envelope = read_envelope(path)?;
+        let directory = verify_first(&envelope, &config.directory.pin);
+        Ok(directory.map_err(|error| fault().caused_by(error))?)
+    };
     let kept = config.data.join(KEPT_DIRECTORY);
     let file = &config.directory.file;
-    if !kept.exists() {
-        return Ok(read_either(file)?.0);
+    match (kept.exists(), file.exists()) {
+        (false, _) => verified(file),
+        (true, false) => verified(&kept),
+        (true, true) => {
+            let (kept, file) = (verified(&kept)?, verified(file)?);
+            Ok(if kept.version() >= file.version() {
+                kept
+            } else {
+                file
+            })
+        }
     }
-    let kept = read_either(&kept)?.0;
-    if !file.exists() {
-        return Ok(kept);
-    }
-    let file = read_either(file)?.0;
-    Ok(if kept.version() >= file.version() {
-        kept
-    } else {
-        file
-    })
 }
 
-fn own_domain(config: &Config) -> Result<banqiao_directory::TrustDomain> {
+fn own_domain(config: &Config) -> Result<TrustDomain> {
     let listed = directory(config)?;
     let city = listed.city(config.city);
     let domain = city.map(|city| city.trust_domain.clone());

@@ -152,6 +152,10 @@ pub(crate) async fn build(
             &NoteKeyUse::ledger(&trust_domain, config.ledger.epoch).to_string(),
         )?,
     );
+    if let Some(previous) = &config.ledger.previous_signing_key {
+        let origin = NoteKeyUse::ledger(&trust_domain, config.ledger.epoch).to_string();
+        ledger.previous_signer = Some(notekey::ledger_signer(previous, &origin)?);
+    }
     ledger.queue = config.ledger.queue;
     ledger.lease = LeaseSettings {
         ttl: config.ledger.lease_ttl,

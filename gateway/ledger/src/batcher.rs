@@ -63,6 +63,8 @@ struct Session {
     lost: bool,
     /// Nobody has confirmed the ledger yet: nothing is appended to it.
     held: bool,
+    /// The head was signed by the previous key: the first entry is the KEY entry.
+    rotates: bool,
     /// The checkpoint of `head`, where this boot has made it.
     note: Option<Arc<str>>,
 }
@@ -85,6 +87,7 @@ impl Session {
             months: BTreeMap::new(),
             lost: false,
             held: false,
+            rotates: false,
             note: None,
         }
     }
@@ -203,6 +206,7 @@ impl Batcher {
             }
             Err(fault) => return Err(LedgerError::Store(fault.into_error())),
         }
+        batcher.announce_key().await;
         batcher.close_orphans().await;
         Ok(batcher)
     }

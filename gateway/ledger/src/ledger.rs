@@ -39,6 +39,8 @@ use crate::{
 pub const DEFAULT_QUEUE: usize = 4_096;
 /// Room beyond the queue for entries that must not be refused: one for each call that may be open.
 pub const DEFAULT_RESERVE: usize = 65_536;
+/// How long an old key may sign beside a new one: enough to restart every replica, and to renew a directory.
+pub const DEFAULT_KEY_OVERLAP: Duration = Duration::from_secs(7 * 86_400);
 /// Time between SUMMARY entries.
 pub const DEFAULT_SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -73,6 +75,10 @@ pub struct LedgerSettings {
     pub keys: PathBuf,
     /// The key that signs checkpoints; its name is the log's origin. Replicas share it.
     pub signer: Arc<Signer>,
+    /// The key that signed before `signer`, while it is being replaced: a KEY entry says so then.
+    pub previous_signer: Option<Arc<Signer>>,
+    /// How long the previous key may sign beside the new one, from the KEY entry on.
+    pub key_overlap: Duration,
     /// Appends that may wait at once before they are refused.
     pub queue: usize,
     /// Room beyond `queue` for entries that must not be refused.
@@ -108,6 +114,8 @@ impl LedgerSettings {
             replica: replica.into(),
             keys,
             signer,
+            previous_signer: None,
+            key_overlap: DEFAULT_KEY_OVERLAP,
             queue: DEFAULT_QUEUE,
             reserve: DEFAULT_RESERVE,
             lease: LeaseSettings::default(),

@@ -26,6 +26,7 @@ mod private;
 mod query;
 mod queue;
 mod reader;
+mod rotation;
 mod step;
 mod store;
 mod tally;
@@ -42,12 +43,13 @@ pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
 pub use epoch::{EpochError, Standing, begin_epoch, standing};
 pub use keyring::{KeyringError, Month};
 pub use ledger::{
-    DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind, FreezeReason,
-    LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
+    DEFAULT_KEY_OVERLAP, DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind,
+    FreezeReason, LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
 };
 pub use private::PrivateError;
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
+pub use rotation::RotationError;
 pub use step::Step;
 pub use store::StoreError;
 pub use witness::{KeptCosignature, WitnessStep};

@@ -266,6 +266,10 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
             at: section.place("signing_key"),
         });
     files::must_be_private(section.faults(), &signing_key.at, &signing_key.value);
+    let previous = section.optional("previous_signing_key", path_in(base));
+    if let Some(key) = &previous {
+        files::must_be_private(section.faults(), &key.at, &key.value);
+    }
     let witness_key = section.optional("witness_key", path_in(base));
     if let Some(key) = &witness_key {
         files::must_be_private(section.faults(), &key.at, &key.value);
@@ -312,6 +316,7 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
         url: url?.value,
         keys: keys.value,
         signing_key: signing_key.value,
+        previous_signing_key: previous.map(|key| key.value),
         epoch,
         witness_key: witness_key.map(|key| key.value),
         queue,

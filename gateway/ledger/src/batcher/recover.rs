@@ -2,15 +2,23 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use banqiao_tlog::{checkpoint::Checkpoint, note::Note, tile::TileBuilder};
+use banqiao_proto::ledger::v1::{Entry, Kind};
+use banqiao_tlog::{
+    checkpoint::Checkpoint,
+    note::{Note, Verifier},
+    tile::TileBuilder,
+};
 
 use super::{Batcher, Session, commit::check_head, report};
 use crate::{
     anchor,
+    append::Append,
     digest::{Frontier, Hash, leaf_hash},
     keyring::{Keyring, Month},
     ledger::{FreezeReason, LedgerError, LedgerState},
     plan::Head,
+    queue::{Item, Patience},
+    rotation,
     step::Step,
     store::{CommitFault, Fault, StoreError, Writer},
     witness::{KeptCosignature, WitnessStep},
@@ -34,6 +42,7 @@ impl Batcher {
         let doubted = head.frontier.count() == 0 || writer.unconfirmed().await?;
         self.core.doubted.store(doubted, Ordering::Relaxed);
         self.plant(&mut writer).await?;
+        self.session.rotates = self.rotates(&head).map_err(Fault::Storage)?;
         self.check_memory(&mut writer, &head).await?;
         self.check_month_key(&mut writer).await?;
         self.take_lease(&mut writer).await?;
@@ -212,6 +221,7 @@ impl Batcher {
         }
         self.session.held = false;
         self.ready();
+        self.announce_key().await;
         self.close_orphans().await;
         Ok(())
     }
@@ -239,8 +249,7 @@ impl Batcher {
             known.push(checkpoint.ok_or(Fault::Storage(StoreError::Corrupt("checkpoint")))?);
         }
         if let Some(path) = &self.settings.anchor {
-            let keys = [self.settings.signer.verifier().clone()];
-            known.extend(anchor::read(path, &keys).map_err(Fault::Storage)?);
+            known.extend(anchor::read(path, &self.keys()).map_err(Fault::Storage)?);
         }
         for checkpoint in known {
             let kept = checkpoint.head();
@@ -251,6 +260,65 @@ impl Batcher {
             }
         }
         Ok(())
+    }
+
+    /// The keys that may have signed what is there.
+    fn keys(&self) -> Vec<Verifier> {
+        let signers = [
+            Some(&self.settings.signer),
+            self.settings.previous_signer.as_ref(),
+        ];
+        let known = signers.into_iter().flatten();
+        known.map(|signer| signer.verifier().clone()).collect()
+    }
+
+    /// Whether the head was signed by the previous key, and not by the present one.
+    fn rotates(&self, head: &Head) -> Result<bool, StoreError> {
+        let Some(note) = &head.note else {
+            return Ok(false);
+        };
+        let signer = self.settings.signer.verifier();
+        let note = Note::parse(note.as_bytes()).map_err(|_| StoreError::Corrupt("checkpoint"))?;
+        match note.verify(&self.keys()) {
+            Ok(signed) => Ok(!signed.contains(&signer)),
+            Err(_) => Err(StoreError::OtherKey {
+                key: signer.to_string(),
+            }),
+        }
+    }
+
+    /// Enters the change of the key, before anything else is signed by the new one.
+    pub(super) async fn announce_key(&mut self) {
+        if self.session.held || !self.session.rotates {
+            return;
+        }
+        let Some(old) = &self.settings.previous_signer else {
+            return;
+        };
+        let overlap = i64::try_from(self.settings.key_overlap.as_micros()).unwrap_or(i64::MAX);
+        let until_us = self.core.preparer.clock.now_us().saturating_add(overlap);
+        let entry = Entry {
+            kind: Kind::Key.into(),
+            key: Some(rotation::change(old, &self.settings.signer, until_us)),
+            ..Entry::default()
+        };
+        match self.core.preparer.prepare(Append::new(entry)) {
+            Ok(prepared) => {
+                self.core.queue.lend(1);
+                let item = Item {
+                    prepared,
+                    patience: Patience::Own,
+                    waiter: None,
+                };
+                // What fails is put back in front of everything else.
+                self.commit(vec![item]).await;
+                self.session.rotates = false;
+            }
+            Err(error) => {
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::error!(error, "the change of the key was not entered");
+            }
+        }
     }
 
     /// Writes the newest checkpoint where the database cannot take it along when it is rolled back.

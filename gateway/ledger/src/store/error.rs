@@ -93,6 +93,14 @@ pub enum StoreError {
         /// The city that is stored.
         found: String,
     },
+    /// The newest checkpoint was signed by another key.
+    #[error(
+        "the newest checkpoint was signed by another key than {key}: name the one before as previous_signing_key"
+    )]
+    OtherKey {
+        /// The key that was configured.
+        key: String,
+    },
     /// The database holds the log of another origin: another epoch, or another city's.
     #[error("the database holds the log {found}, not {expected}")]
     OtherOrigin {

@@ -62,7 +62,12 @@ async fn frozen_ledger_stays_frozen_after_a_restart(bed: Bed) {
     );
     assert_eq!(entries(&ledger).await.len(), 1, "it can be read");
     ledger.close().await;
-    let refused = chain(&bed.try_open(bed.settings("two")).await.unwrap_err());
+    // Who closes a ledger that cannot be written does not wait for its thread.
+    let refused = wait_for("the file to be free", || async {
+        let refused = chain(&bed.try_open(bed.settings("two")).await.unwrap_err());
+        (!refused.contains("another process")).then_some(refused)
+    })
+    .await;
     assert!(refused.contains("marked as frozen"), "{refused}");
     // A gateway starts all the same, and says so.
     let hold = LedgerSettings {
