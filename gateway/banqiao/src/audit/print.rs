@@ -7,7 +7,7 @@ use banqiao_ledger::{Decoded, decode};
 use banqiao_proto::{
     ReasonTable,
     exchange::v1::Reason,
-    ledger::v1::{Direction, Entry, IndexedEntry, Kind, PrivatePart, Side},
+    ledger::v1::{Direction, Entry, Epoch, IndexedEntry, Kind, PrivatePart, Side},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -117,6 +117,8 @@ fn cells(index: u64, entry: &Entry) -> [String; 10] {
         ),
         (Kind::Read, _, Some(read)) => (read.query.clone(), read.actor.clone()),
         (Kind::Summary, ..) => (summary(entry), String::new()),
+        (Kind::Epoch, ..) => (epoch(entry), String::new()),
+        (Kind::Key, ..) => (key(entry), String::new()),
         _ => (entry.method.clone(), named(&client)),
     };
     [
@@ -186,6 +188,21 @@ fn summary(entry: &Entry) -> String {
     format!("{gap}{}", counts.join(" "))
 }
 
+/// What an epoch takes the place of.
+fn epoch(entry: &Entry) -> String {
+    let epoch = entry.epoch.as_ref();
+    let told = |epoch: &Epoch| format!("follows {}, {} lost", epoch.predecessor, epoch.lost);
+    epoch.map(told).unwrap_or_default()
+}
+
+/// The key that signs from here on.
+fn key(entry: &Entry) -> String {
+    let change = entry.key.as_ref();
+    change
+        .map(|change| change.new_key.clone())
+        .unwrap_or_default()
+}
+
 fn reason(reason: Reason) -> Option<&'static str> {
     (reason != Reason::Unspecified).then(|| ReasonTable::name(reason))
 }
@@ -243,6 +260,18 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
         })),
         "read": entry.read.as_ref().map(|read| json!({
             "actor": read.actor, "query": read.query, "shown": read.shown,
+        })),
+        "epoch": entry.epoch.as_ref().map(|epoch| json!({
+            "epoch": epoch.epoch,
+            "predecessor": epoch.predecessor,
+            "checkpoint": epoch.checkpoint,
+            "receipts": epoch.receipts.iter().map(hex::encode).collect::<Vec<_>>(),
+            "lost": epoch.lost,
+        })),
+        "key": entry.key.as_ref().map(|change| json!({
+            "old": change.old_key,
+            "new": change.new_key,
+            "overlap_until": moment::utc(change.overlap_until_us),
         })),
         "summary": entry.summary.as_ref().map(|summary| json!({
             "from": moment::utc(summary.from_us),

@@ -120,6 +120,11 @@ pub enum Problem {
     /// A KEY entry replaces a key that does not sign here.
     #[error("it replaces a key that is not the one which signs the checkpoints before it")]
     KeyUnused,
+    /// An epoch after the first does not begin with the entry that names the one before, or one stands elsewhere.
+    #[error(
+        "a later epoch begins with one entry that names the end of the epoch before, and nothing else is one"
+    )]
+    Epoch,
     /// The stored leaf hash is not that of the bytes.
     #[error("its stored leaf hash is not that of its bytes")]
     Leaf,

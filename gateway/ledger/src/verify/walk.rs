@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use banqiao_proto::ledger::v1::Entry;
+use banqiao_proto::ledger::v1::{Entry, Kind};
 use banqiao_tlog::{
     checkpoint::{Checkpoint, CheckpointError},
     frontier::root_of,
@@ -106,6 +106,7 @@ impl Walk {
             Decoded::Entry(entry) => {
                 self.count(index, &entry)?;
                 self.change_key(index, &entry)?;
+                self.epoch(index, &entry)?;
                 self.time_us = entry.time_us;
                 Some(entry)
             }
@@ -142,6 +143,33 @@ impl Walk {
         self.signing = Some(found.new);
         self.retiring = Some((found.old, found.until_us));
         Ok(())
+    }
+
+    /// From its second epoch on a ledger begins with what it takes the place of, and nowhere else is there such an entry.
+    fn epoch(&self, index: u64, entry: &Entry) -> Result<(), Finding> {
+        let number = self.trust.origin.rsplit_once('/').map(|(before, number)| {
+            let number = number.parse::<u64>().unwrap_or(0);
+            (before, number)
+        });
+        let due = number.filter(|(_, number)| index == 0 && *number > 1);
+        let sound = match (due, &entry.epoch) {
+            (None, found) => found.is_none() && entry.kind() != Kind::Epoch,
+            (Some(_), None) => false,
+            (Some((before, number)), Some(found)) => {
+                let predecessor = format!("{before}/{}", number - 1);
+                let note = Note::parse(found.checkpoint.as_bytes()).ok();
+                let last: Option<Checkpoint> = note.and_then(|note| note.text().parse().ok());
+                entry.kind() == Kind::Epoch
+                    && found.epoch == number
+                    && found.predecessor == predecessor
+                    && last.is_some_and(|last| last.origin() == predecessor)
+            }
+        };
+        if sound {
+            Ok(())
+        } else {
+            Err(Finding::new(index, Problem::Epoch))
+        }
     }
 
     /// Whether a checkpoint is signed by the key whose turn it is.

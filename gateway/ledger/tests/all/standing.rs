@@ -2,8 +2,13 @@
 
 use std::{fs, path::Path};
 
-use banqiao_ledger::{AppendError, FreezeReason, Ledger, LedgerSettings, LedgerState};
-use banqiao_tlog::{checkpoint::Checkpoint, note::Note};
+use banqiao_ledger::{
+    Append, AppendError, EpochError, FreezeReason, Ledger, LedgerSettings, LedgerState,
+    begin_epoch, standing,
+    verify::{Problem, Step, Verification},
+};
+use banqiao_proto::ledger::v1::{Entry, Epoch, Kind};
+use banqiao_tlog::{checkpoint::Checkpoint, hash::TreeHead, note::Note};
 
 use crate::bed::{
     Bed, ORIGIN, chain, claiming, closing, entries, id, on_both_stores, opening, ready, signer,
@@ -11,6 +16,7 @@ use crate::bed::{
 };
 
 on_both_stores! {
+    epoch_begins_with_what_it_takes_the_place_of,
     frozen_ledger_stays_frozen_after_a_restart,
     held_ledger_takes_nothing_until_it_is_confirmed,
 }
@@ -161,4 +167,95 @@ async fn database_behind_its_anchor_is_refused() {
     let ledger = bed.open_with(settings).await;
     assert_eq!(entries(&ledger).await.len(), 2);
     ledger.close().await;
+}
+
+const NEXT: &str = "qingdao.jiaodong/ledger/2";
+
+/// The first entry of the second epoch.
+fn second() -> Epoch {
+    let head = TreeHead {
+        size: 7,
+        root: [3; 32],
+    };
+    let last = Checkpoint::new(ORIGIN, head).unwrap();
+    Epoch {
+        epoch: 2,
+        predecessor: ORIGIN.into(),
+        checkpoint: last.sign(&signer(ORIGIN, 1)).unwrap().to_string(),
+        receipts: vec![vec![1; 32], vec![2; 32]],
+        lost: 3,
+    }
+}
+
+async fn problem(bed: &Bed) -> Option<Problem> {
+    let key = signer(NEXT, 2).verifier().clone();
+    let mut verification = Verification::open(&bed.url, vec![key], None).await.unwrap();
+    loop {
+        match verification.step().await.unwrap() {
+            Step::More(_) => {}
+            Step::Sound => return None,
+            Step::Unsound(finding) => return Some(finding.problem),
+        }
+    }
+}
+
+async fn epoch_begins_with_what_it_takes_the_place_of(bed: Bed) {
+    let settings = |bed: &Bed| LedgerSettings {
+        signer: signer(NEXT, 2),
+        ..bed.settings("one")
+    };
+    let began = begin_epoch(settings(&bed), bed.clock(), second()).await;
+    assert_eq!(began.unwrap(), 0);
+    let again = begin_epoch(settings(&bed), bed.clock(), second()).await;
+    assert!(matches!(again, Err(EpochError::NotEmpty(1))), "{again:?}");
+    let held = standing(&bed.url).await.unwrap();
+    assert_eq!((held.size, held.origin.as_deref()), (1, Some(NEXT)));
+    assert_eq!((held.city.as_str(), held.frozen), ("370200", None));
+    let ledger = bed.open_with(settings(&bed)).await;
+    assert!(ledger.doubted(), "a witness has to agree");
+    assert_eq!(entries(&ledger).await[0].epoch, Some(second()));
+    ledger.appender().append(claiming(id(1))).await.unwrap();
+    ledger.close().await;
+    assert_eq!(problem(&bed).await, None);
+
+    let other = |bed: &Bed| {
+        if bed.is_postgres() {
+            Bed::postgres()
+        } else {
+            Bed::sqlite()
+        }
+    };
+    // One that says nothing of what came before, and ones that say something else.
+    let silent = other(&bed);
+    let ledger = silent.open_with(settings(&silent)).await;
+    ledger.appender().append(claiming(id(1))).await.unwrap();
+    ledger.close().await;
+    assert_eq!(problem(&silent).await, Some(Problem::Epoch));
+    let changes: [fn(&mut Epoch); 3] = [
+        |epoch| epoch.epoch = 3,
+        |epoch| epoch.predecessor = NEXT.into(),
+        |epoch| epoch.checkpoint = epoch.checkpoint.replace("ledger/1", "ledger/9"),
+    ];
+    for change in changes {
+        let bed = other(&bed);
+        let mut epoch = second();
+        change(&mut epoch);
+        begin_epoch(settings(&bed), bed.clock(), epoch)
+            .await
+            .unwrap();
+        assert_eq!(problem(&bed).await, Some(Problem::Epoch));
+    }
+    let late = other(&bed);
+    begin_epoch(settings(&late), late.clock(), second())
+        .await
+        .unwrap();
+    let ledger = late.open_with(settings(&late)).await;
+    let entry = Entry {
+        kind: Kind::Epoch.into(),
+        epoch: Some(second()),
+        ..Entry::default()
+    };
+    ledger.appender().append(Append::new(entry)).await.unwrap();
+    ledger.close().await;
+    assert_eq!(problem(&late).await, Some(Problem::Epoch));
 }
