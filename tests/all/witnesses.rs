@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Stdio};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use banqiao_proto::{exchange::v1::Reason, ledger::v1::EntryFilter};
+use banqiao_proto::ledger::v1::EntryFilter;
 use banqiao_tests::{
     echo::EchoRequest,
     network::{City, Network, Plan, SYSTEM},
@@ -364,7 +364,7 @@ async fn verify(folder: &Path, network: &Network, city: &City) -> Value {
     report
 }
 
-/// The warning of a gateway that is frozen, and the calls that it refuses.
+/// What a gateway that is frozen says.
 async fn frozen(city: &City, alarm: &str) {
     warned(city, "ALARM").await;
     wait_until("the alarm in the metrics", PATIENCE, || async {
@@ -385,10 +385,6 @@ async fn frozen(city: &City, alarm: &str) {
         "{:?}",
         status.warnings
     );
-    let caller = city.caller(SYSTEM).await.unwrap();
-    let head = Head::new("/example.echo.v1.EchoService/Echo", "370600");
-    let refused = caller.unary(&head, &EchoRequest::default()).await.unwrap();
-    assert_eq!(refused.reason(), Some(Reason::LedgerUnavailable));
 }
 
 #[tokio::test]
@@ -462,9 +458,10 @@ async fn larger_checkpoint_stops_a_city_while_it_runs() {
 
 #[tokio::test]
 async fn another_history_stops_a_city_at_its_start() {
-    let mut network = Network::start(2).await.unwrap();
-    let [qingdao, yantai] = network.cities.as_slice() else {
-        panic!("two cities")
+    // The third city lets the second start without the first.
+    let mut network = Network::start(3).await.unwrap();
+    let [qingdao, yantai, _] = network.cities.as_slice() else {
+        panic!("three cities")
     };
     let link = qingdao.as_gateway(yantai).await.unwrap();
     let (size, forgery) = forged(qingdao, &link).await;

@@ -231,6 +231,11 @@ impl Writer {
         each!(self, store => store.keep_cosignature(kept).await)
     }
 
+    /// The newest published checkpoint.
+    pub(crate) async fn published(&mut self) -> Result<Option<String>, Fault> {
+        each!(self, store => store.published().await)
+    }
+
     /// Whether a witness has to agree before the ledger is written: see `unconfirmed` in the head.
     pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
         each!(self, store => store.unconfirmed().await)

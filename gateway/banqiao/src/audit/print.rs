@@ -7,7 +7,7 @@ use banqiao_ledger::{Decoded, decode};
 use banqiao_proto::{
     ReasonTable,
     exchange::v1::Reason,
-    ledger::v1::{Direction, Entry, Epoch, IndexedEntry, Kind, PrivatePart, Side},
+    ledger::v1::{Direction, Entry, Epoch, IndexedEntry, KeyChange, Kind, PrivatePart, Side},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -261,18 +261,6 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
         "read": entry.read.as_ref().map(|read| json!({
             "actor": read.actor, "query": read.query, "shown": read.shown,
         })),
-        "epoch": entry.epoch.as_ref().map(|epoch| json!({
-            "epoch": epoch.epoch,
-            "predecessor": epoch.predecessor,
-            "checkpoint": epoch.checkpoint,
-            "receipts": epoch.receipts.iter().map(hex::encode).collect::<Vec<_>>(),
-            "lost": epoch.lost,
-        })),
-        "key": entry.key.as_ref().map(|change| json!({
-            "old": change.old_key,
-            "new": change.new_key,
-            "overlap_until": moment::utc(change.overlap_until_us),
-        })),
         "summary": entry.summary.as_ref().map(|summary| json!({
             "from": moment::utc(summary.from_us),
             "until": moment::utc(summary.until_us),
@@ -287,9 +275,32 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
     });
     // What is not of this kind of entry is left out.
     if let Value::Object(fields) = &mut object {
+        fields.insert(
+            "epoch".to_owned(),
+            json!(entry.epoch.as_ref().map(epoch_value)),
+        );
+        fields.insert("key".to_owned(), json!(entry.key.as_ref().map(key_value)));
         fields.retain(|_, value| !value.is_null() && *value != Value::String(String::new()));
     }
     object
+}
+
+fn epoch_value(epoch: &Epoch) -> Value {
+    json!({
+        "epoch": epoch.epoch,
+        "predecessor": epoch.predecessor,
+        "checkpoint": epoch.checkpoint,
+        "receipts": epoch.receipts.iter().map(hex::encode).collect::<Vec<_>>(),
+        "lost": epoch.lost,
+    })
+}
+
+fn key_value(change: &KeyChange) -> Value {
+    json!({
+        "old": change.old_key,
+        "new": change.new_key,
+        "overlap_until": moment::utc(change.overlap_until_us),
+    })
 }
 
 fn direction(direction: &Direction) -> Value {

@@ -370,7 +370,9 @@ fn anchor_is_for_sqlite_and_keys_are_private() {
     let scene = Scene::new();
     let url = "url = \"sqlite://gateway.db\"";
     let with = |more: &str| format!("{url}\n{more}");
-    let text = scene.sound.replace(url, &with("anchor = \"elsewhere.anchor\""));
+    let text = scene
+        .sound
+        .replace(url, &with("anchor = \"elsewhere.anchor\""));
     let (config, _) = scene.load(&text).unwrap();
     let anchor = scene.city.path("elsewhere.anchor");
     assert_eq!(config.ledger.anchor, Some(anchor));

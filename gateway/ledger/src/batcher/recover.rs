@@ -34,6 +34,7 @@ impl Batcher {
     pub(super) async fn first_open(&mut self) -> Result<(), Fault> {
         let mut writer = Writer::open(&self.store, true).await?;
         writer.reached(Step::Opened);
+        let known = self.memory(&mut writer).await?;
         let head = writer.begin(self.session.boot).await?;
         let verified = verify(&mut writer, &mut self.session, &head).await;
         writer.rollback().await?;
@@ -43,7 +44,7 @@ impl Batcher {
         self.core.doubted.store(doubted, Ordering::Relaxed);
         self.plant(&mut writer).await?;
         self.session.rotates = self.rotates(&head).map_err(Fault::Storage)?;
-        self.check_memory(&mut writer, &head).await?;
+        check_memory(&mut writer, &head, &known).await?;
         self.check_month_key(&mut writer).await?;
         self.take_lease(&mut writer).await?;
         writer.reached(Step::LeaseTaken);
@@ -68,6 +69,7 @@ impl Batcher {
         self.core.reads.renew();
         let mut writer = Writer::open(&self.store, false).await?;
         writer.reached(Step::Reopened);
+        let known = self.memory(&mut writer).await?;
         let head = writer.begin(self.session.boot).await?;
         let verified = verify(&mut writer, &mut self.session, &head).await;
         let resolved = match (&verified, &self.unresolved) {
@@ -78,6 +80,7 @@ impl Batcher {
         verified?;
         let resolved = resolved?;
         writer.reached(Step::Resolved);
+        check_memory(&mut writer, &head, &known).await?;
         self.check_month_key(&mut writer).await?;
         if let Some(unresolved) = self.unresolved.take() {
             self.settle(unresolved, resolved.is_some());
@@ -238,10 +241,10 @@ impl Batcher {
         Ok(())
     }
 
-    /// What stands elsewhere of this ledger must not be more than it holds, nor something else: the last published
-    /// checkpoint, and the anchor (LEDGER.md §3, Start).
-    async fn check_memory(&self, writer: &mut Writer, head: &Head) -> Result<(), Fault> {
-        let published = self.core.reads.checkpoint().await.map_err(Fault::Storage)?;
+    /// What stands elsewhere of this ledger: the last published checkpoint, and the anchor (LEDGER.md §3, Start). It is
+    /// read before the head, because other replicas go on.
+    async fn memory(&self, writer: &mut Writer) -> Result<Vec<Checkpoint>, Fault> {
+        let published = writer.published().await?;
         let mut known: Vec<Checkpoint> = Vec::new();
         if let Some(note) = published {
             let note = Note::parse(note.as_bytes()).ok();
@@ -251,15 +254,7 @@ impl Batcher {
         if let Some(path) = &self.settings.anchor {
             known.extend(anchor::read(path, &self.keys()).map_err(Fault::Storage)?);
         }
-        for checkpoint in known {
-            let kept = checkpoint.head();
-            if kept.size > head.frontier.count()
-                || edge(writer, kept.size).await?.frontier().head() != kept
-            {
-                return Err(Fault::Storage(StoreError::Rollback));
-            }
-        }
-        Ok(())
+        Ok(known)
     }
 
     /// The keys that may have signed what is there.
@@ -385,6 +380,19 @@ impl Batcher {
             }
         }
     }
+}
+
+/// What stands elsewhere must not be more than the ledger holds, nor something else.
+async fn check_memory(writer: &mut Writer, head: &Head, known: &[Checkpoint]) -> Result<(), Fault> {
+    for checkpoint in known {
+        let kept = checkpoint.head();
+        if kept.size > head.frontier.count()
+            || edge(writer, kept.size).await?.frontier().head() != kept
+        {
+            return Err(Fault::Storage(StoreError::Rollback));
+        }
+    }
+    Ok(())
 }
 
 /// The right edge of the tree at a head, from the database.

@@ -359,6 +359,13 @@ impl Writer {
         Ok(())
     }
 
+    pub(crate) async fn published(&mut self) -> Result<Option<String>, Fault> {
+        let newest = query_scalar(
+            "SELECT note FROM checkpoint WHERE ledger = $1 ORDER BY size DESC LIMIT 1",
+        );
+        statement(newest.bind(LEDGER).fetch_optional(&mut self.connection)).await
+    }
+
     pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
         let found = query_scalar("SELECT unconfirmed IS NOT NULL FROM head WHERE ledger = $1");
         statement(found.bind(LEDGER).fetch_one(&mut self.connection)).await

@@ -313,6 +313,14 @@ impl Writer {
         Ok(())
     }
 
+    pub(crate) async fn published(&mut self) -> Result<Option<String>, Fault> {
+        query_scalar("SELECT note FROM checkpoint WHERE ledger = ?1 ORDER BY size DESC LIMIT 1")
+            .bind(LEDGER)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)
+    }
+
     pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
         query_scalar("SELECT unconfirmed IS NOT NULL FROM head WHERE ledger = ?1")
             .bind(LEDGER)

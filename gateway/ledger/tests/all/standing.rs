@@ -1,10 +1,18 @@
 //! What must be known before a ledger is written to: the anchor, the agreement of a witness, the mark of a rollback.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use banqiao_ledger::{
-    Append, AppendError, EpochError, FreezeReason, Ledger, LedgerSettings, LedgerState,
-    begin_epoch, standing,
+    Append, AppendError, EpochError, FailureKind, FreezeReason, Ledger, LedgerObserver,
+    LedgerSettings, LedgerState, begin_epoch, standing,
     verify::{Problem, Step, Verification},
 };
 use banqiao_proto::ledger::v1::{Entry, Epoch, Kind};
@@ -117,6 +125,19 @@ fn set_back(bed: &Bed, file: &[u8]) {
     fs::write(bed.file(), file).unwrap();
 }
 
+/// Counts how often a ledger was found to be unusable.
+#[derive(Default)]
+struct Attempts(AtomicUsize);
+
+impl LedgerObserver for Attempts {
+    fn committed(&self, _: usize, _: usize, _: Duration) {}
+    fn queue_depth(&self, _: usize) {}
+    fn failed(&self, kind: FailureKind) {
+        assert_eq!(kind, FailureKind::Frozen);
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test]
 async fn database_behind_its_anchor_is_refused() {
     let bed = Bed::sqlite();
@@ -147,9 +168,16 @@ async fn database_behind_its_anchor_is_refused() {
         hold: true,
         ..settings.clone()
     };
-    let ledger = bed.open_with(hold).await;
+    let attempts = Arc::new(Attempts::default());
+    let observer = Arc::<Attempts>::clone(&attempts);
+    let ledger = Ledger::open(hold, bed.clock(), observer).await.unwrap();
+    // However often it looks again.
+    wait_for("some attempts", || async {
+        (attempts.0.load(Ordering::SeqCst) > 4).then_some(())
+    })
+    .await;
     let frozen = LedgerState::Frozen(FreezeReason::Rollback);
-    state(&ledger, |state| state == frozen).await;
+    assert_eq!(*ledger.state().borrow(), frozen);
     ledger.close().await;
     // As many entries, and others.
     let ledger = bed.open("one").await;

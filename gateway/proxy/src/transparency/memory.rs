@@ -163,9 +163,11 @@ pub(super) async fn stop(shared: &Shared, proof: Contradiction) {
 /// begins an epoch once a witness agrees; with any other also when nobody answers.
 pub(crate) async fn confirm(shared: Arc<Shared>) {
     let held = LedgerState::Frozen(FreezeReason::Unconfirmed);
-    while *shared.ledger.state().borrow() == held {
+    let mut states = shared.ledger.state();
+    // It may fail before it is confirmed, and is held again when it returns.
+    while states.wait_for(|state| *state == held).await.is_ok() {
         match hear(&shared).await {
-            Verdict::Contradicted(proof) => return stop(&shared, *proof).await,
+            Verdict::Contradicted(proof) => stop(&shared, *proof).await,
             Verdict::Confirmed => match shared.ledger.confirm().await {
                 Ok(()) => tracing::info!("no witness holds a newer state of the ledger"),
                 Err(error) => {
