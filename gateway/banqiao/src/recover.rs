@@ -210,7 +210,7 @@ impl RecoverCommand {
         )?;
         writeln!(
             out,
-            "in the config, under [ledger]: epoch = {number}, the new url, signing_key = {:?}",
+            "in the config, under [ledger]: epoch = {number}, the new url, signing_key = {:?}, and another anchor if there is one",
             key
         )?;
         writeln!(
