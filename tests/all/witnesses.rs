@@ -13,6 +13,7 @@ use banqiao_tests::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
 use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::process::Command;
 
 use crate::clients::{python, repository};
@@ -483,6 +484,45 @@ async fn another_history_stops_a_city_at_its_start() {
     assert_eq!(submit(&link, forgery).await.0, 200);
     network.cities[0].gateway_mut().start().unwrap();
     frozen(&network.cities[0], "fork").await;
+}
+
+/// A city that lies about another one raises an alarm there, and no more.
+#[tokio::test]
+async fn witness_alone_stops_nobody() {
+    let mut network = Network::start(2).await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    an_entry(qingdao).await;
+    wait_until("a cosignature", PATIENCE, || async {
+        qingdao.admin().status().await.unwrap().witnessed_size > 0
+    })
+    .await
+    .unwrap();
+    let text = format!(
+        "qingdao.jiaodong/ledger/1\n1000000\n{}\n",
+        STANDARD.encode(leaf(b"what was never there"))
+    );
+    let file = yantai.gateway().folder.join("gateway.db");
+    let url = format!("sqlite://{}", file.display());
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("UPDATE witness_state SET size = 1000000, note = ?1 WHERE origin = ?2")
+        .bind(yantai.ledger.note(&text))
+        .bind("qingdao.jiaodong/ledger/1")
+        .execute(&mut database)
+        .await
+        .unwrap();
+    an_entry(qingdao).await;
+    warned(qingdao, "ALARM").await;
+    let size = qingdao.admin().status().await.unwrap().ledger_size;
+    an_entry(qingdao).await;
+    let status = qingdao.admin().status().await.unwrap();
+    assert!(status.ledger_writable && status.ledger_size > size);
+    // Nor at the start.
+    let qingdao = network.cities[0].gateway_mut();
+    qingdao.kill().unwrap();
+    qingdao.restart().await.unwrap();
+    an_entry(&network.cities[0]).await;
 }
 
 #[tokio::test]
