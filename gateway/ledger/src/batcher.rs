@@ -29,6 +29,7 @@ use crate::{
 mod commit;
 mod lease;
 mod recover;
+mod standing;
 
 use commit::Unresolved;
 
@@ -304,31 +305,6 @@ impl Batcher {
         match self.recover().await {
             Ok(()) => self.pause = FIRST_PAUSE,
             Err(()) => self.pause = (self.pause * 2).min(LONGEST_PAUSE),
-        }
-        Flow::Continue
-    }
-
-    /// Nobody has confirmed the ledger: what must not wait is refused, and only its standing changes.
-    async fn while_held(&mut self) -> Flow {
-        let taken = self.core.queue.take(0, 0);
-        if taken.abandoned {
-            return Flow::End;
-        }
-        for command in taken.commands {
-            match command {
-                Command::Close(answer) => {
-                    self.closing = Some(answer);
-                    self.finish().await;
-                    return Flow::End;
-                }
-                Command::Confirm(answer) => {
-                    let _ = answer.send(self.confirm().await);
-                }
-                Command::Freeze(reason, answer) => {
-                    let _ = answer.send(self.freeze(&reason).await);
-                }
-                other => other.refuse(),
-            }
         }
         Flow::Continue
     }

@@ -2,23 +2,14 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use banqiao_proto::ledger::v1::{Entry, Kind};
-use banqiao_tlog::{
-    checkpoint::Checkpoint,
-    note::{Note, Verifier},
-    tile::TileBuilder,
-};
+use banqiao_tlog::{checkpoint::Checkpoint, note::Note, tile::TileBuilder};
 
-use super::{Batcher, Session, commit::check_head, report};
+use super::{Batcher, Session, commit::check_head, report, standing::check_memory};
 use crate::{
-    anchor,
-    append::Append,
     digest::{Frontier, Hash, leaf_hash},
     keyring::{Keyring, Month},
     ledger::{FreezeReason, LedgerError, LedgerState},
     plan::Head,
-    queue::{Item, Patience},
-    rotation,
     step::Step,
     store::{CommitFault, Fault, StoreError, Writer},
     witness::{KeptCosignature, WitnessStep},
@@ -212,119 +203,6 @@ impl Batcher {
         kept.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
-    /// Nobody holds a newer state: from here on entries are written.
-    pub(super) async fn confirm(&mut self) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        if self.core.doubted.load(Ordering::Relaxed) {
-            let confirmed = writer.put_confirmed().await;
-            confirmed.map_err(|fault| LedgerError::Store(fault.into_error()))?;
-            self.core.doubted.store(false, Ordering::Relaxed);
-        }
-        self.session.held = false;
-        self.ready();
-        self.announce_key().await;
-        self.close_orphans().await;
-        Ok(())
-    }
-
-    /// Marks the head as frozen, and writes nothing more.
-    pub(super) async fn freeze(&mut self, reason: &str) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let frozen = writer.put_frozen(reason).await;
-        frozen.map_err(|fault| LedgerError::Store(fault.into_error()))?;
-        tracing::error!(reason, "the ledger is frozen");
-        self.fail(&Fault::Storage(StoreError::Rollback), Vec::new());
-        Ok(())
-    }
-
-    /// What stands elsewhere of this ledger: the last published checkpoint, and the anchor (LEDGER.md §3, Start). It is
-    /// read before the head, because other replicas go on.
-    async fn memory(&self, writer: &mut Writer) -> Result<Vec<Checkpoint>, Fault> {
-        let published = writer.published().await?;
-        let mut known: Vec<Checkpoint> = Vec::new();
-        if let Some(note) = published {
-            let note = Note::parse(note.as_bytes()).ok();
-            let checkpoint = note.and_then(|note| note.text().parse().ok());
-            known.push(checkpoint.ok_or(Fault::Storage(StoreError::Corrupt("checkpoint")))?);
-        }
-        if let Some(path) = &self.settings.anchor {
-            known.extend(anchor::read(path, &self.keys()).map_err(Fault::Storage)?);
-        }
-        Ok(known)
-    }
-
-    /// The keys that may have signed what is there.
-    fn keys(&self) -> Vec<Verifier> {
-        let signers = [
-            Some(&self.settings.signer),
-            self.settings.previous_signer.as_ref(),
-        ];
-        let known = signers.into_iter().flatten();
-        known.map(|signer| signer.verifier().clone()).collect()
-    }
-
-    /// Whether the head was signed by the previous key, and not by the present one.
-    fn rotates(&self, head: &Head) -> Result<bool, StoreError> {
-        let Some(note) = &head.note else {
-            return Ok(false);
-        };
-        let signer = self.settings.signer.verifier();
-        let note = Note::parse(note.as_bytes()).map_err(|_| StoreError::Corrupt("checkpoint"))?;
-        match note.verify(&self.keys()) {
-            Ok(signed) => Ok(!signed.contains(&signer)),
-            Err(_) => Err(StoreError::OtherKey {
-                key: signer.to_string(),
-            }),
-        }
-    }
-
-    /// Enters the change of the key, before anything else is signed by the new one.
-    pub(super) async fn announce_key(&mut self) {
-        if self.session.held || !self.session.rotates {
-            return;
-        }
-        let Some(old) = &self.settings.previous_signer else {
-            return;
-        };
-        let overlap = i64::try_from(self.settings.key_overlap.as_micros()).unwrap_or(i64::MAX);
-        let until_us = self.core.preparer.clock.now_us().saturating_add(overlap);
-        let entry = Entry {
-            kind: Kind::Key.into(),
-            key: Some(rotation::change(old, &self.settings.signer, until_us)),
-            ..Entry::default()
-        };
-        match self.core.preparer.prepare(Append::new(entry)) {
-            Ok(prepared) => {
-                self.core.queue.lend(1);
-                let item = Item {
-                    prepared,
-                    patience: Patience::Own,
-                    waiter: None,
-                };
-                // What fails is put back in front of everything else.
-                self.commit(vec![item]).await;
-                self.session.rotates = false;
-            }
-            Err(error) => {
-                let error: &(dyn std::error::Error + 'static) = &error;
-                tracing::error!(error, "the change of the key was not entered");
-            }
-        }
-    }
-
-    /// Writes the newest checkpoint where the database cannot take it along when it is rolled back.
-    fn write_anchor(&self) {
-        if let (Some(path), Some(note)) = (&self.settings.anchor, &self.session.note)
-            && let Err(error) = anchor::write(path, note)
-        {
-            report(&Fault::Storage(error), "the anchor cannot be written");
-        }
-    }
-
     async fn take_lease(&self, writer: &mut Writer) -> Result<(), Fault> {
         let now_us = self.core.preparer.clock.now_us();
         let (boot, ttl) = (self.session.boot, self.settings.lease.ttl);
@@ -333,7 +211,7 @@ impl Batcher {
             .await
     }
 
-    fn ready(&self) {
+    pub(super) fn ready(&self) {
         *self.core.boot.write() = self.session.boot;
         self.core.size.send_replace(self.session.head.count());
         self.set_state(if self.session.held {
@@ -382,19 +260,6 @@ impl Batcher {
     }
 }
 
-/// What stands elsewhere must not be more than the ledger holds, nor something else.
-async fn check_memory(writer: &mut Writer, head: &Head, known: &[Checkpoint]) -> Result<(), Fault> {
-    for checkpoint in known {
-        let kept = checkpoint.head();
-        if kept.size > head.frontier.count()
-            || edge(writer, kept.size).await?.frontier().head() != kept
-        {
-            return Err(Fault::Storage(StoreError::Rollback));
-        }
-    }
-    Ok(())
-}
-
 /// The right edge of the tree at a head, from the database.
 pub(super) async fn edge_of(writer: &mut Writer, head: &Head) -> Result<TileBuilder, Fault> {
     let builder = edge(writer, head.frontier.count()).await?;
@@ -406,7 +271,7 @@ pub(super) async fn edge_of(writer: &mut Writer, head: &Head) -> Result<TileBuil
 }
 
 /// The right edge of the tree of some size, from the database.
-async fn edge(writer: &mut Writer, size: u64) -> Result<TileBuilder, Fault> {
+pub(super) async fn edge(writer: &mut Writer, size: u64) -> Result<TileBuilder, Fault> {
     let mut partial = BTreeMap::new();
     let mut nodes = size;
     for level in 0.. {
