@@ -3,7 +3,12 @@
 //! It owns the one connection that writes. It commits at once when it is idle; what arrives while a commit is in
 //! flight becomes the next batch. No timer, and no call that a cancelled caller could drop a transaction from.
 
-use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::rand;
 use banqiao_proto::ledger::v1::Replica;
@@ -41,6 +46,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The newest checkpoint is published once a second while the tree grows (LEDGER.md §3).
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// How long the first opening is tried again after transient failures.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 /// How often a ledger that cannot write looks for callers that must not wait.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -197,7 +204,16 @@ impl Batcher {
             pause: FIRST_PAUSE,
             closing: None,
         };
-        match batcher.first_open().await {
+        let begun = Instant::now();
+        let mut opened = batcher.first_open().await;
+        // Replicas that begin together on a new database stand in each other's way.
+        while let Err(Fault::Transient(_)) = opened
+            && begun.elapsed() < OPEN_FOR
+        {
+            sleep(jittered(FIRST_PAUSE)).await;
+            opened = batcher.first_open().await;
+        }
+        match opened {
             Ok(()) => {}
             // Whoever has to find a way out can read it meanwhile, and is told why.
             Err(fault @ Fault::Storage(StoreError::Rollback | StoreError::Flagged))
