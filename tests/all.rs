@@ -40,6 +40,8 @@ mod receipts;
 mod reconcile;
 #[path = "all/refusals.rs"]
 mod refusals;
+#[path = "all/restore.rs"]
+mod restore;
 #[path = "all/rights.rs"]
 mod rights;
 #[path = "all/smuggling.rs"]

@@ -290,7 +290,7 @@ async fn no_change_of_the_file_passes() {
     let (_, open_index, _) = name_of(&bundle, "370200", Kind::Open);
     let private = names::private("370200", open_index);
     // A fork of Yantai's that it signs itself: its entry says another status.
-    let mut forked = their_close.clone();
+    let mut forked = their_close;
     forked.result.get_or_insert_default().status = 5;
     let forked = forked.encode_to_vec();
     let note = yantai.ledger.note(&format!(

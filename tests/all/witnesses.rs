@@ -13,6 +13,7 @@ use banqiao_tests::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
 use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::process::Command;
 
 use crate::clients::{python, repository};
@@ -77,7 +78,10 @@ async fn two_of_three() -> Network {
 /// A message of the status, as `banqiao status` shows it.
 async fn warned(city: &City, what: &str) {
     wait_until(what, PATIENCE, || async {
-        let status = city.admin().status().await.unwrap();
+        // It may only just be starting.
+        let Ok(status) = city.admin().status().await else {
+            return false;
+        };
         status.warnings.iter().any(|warning| warning.contains(what))
     })
     .await
@@ -361,53 +365,214 @@ async fn verify(folder: &Path, network: &Network, city: &City) -> Value {
     report
 }
 
-#[tokio::test]
-async fn fork_and_rollback_raise_alarms() {
-    let mut network = two_of_three().await;
-    let [qingdao, yantai, weifang] = network.cities.as_slice() else {
-        panic!("three cities")
-    };
-    // What Weifang will find with the witnesses is not what it will have: one holds another beginning, one a log
-    // that is longer.
-    let link = weifang.as_gateway(qingdao).await.unwrap();
-    let fork = request(0, &[], &signed(weifang, 1, &leaf(b"another beginning")));
-    assert_eq!(submit(&link, fork).await.0, 200);
-    let link = weifang.as_gateway(yantai).await.unwrap();
-    let longer = request(0, &[], &signed(weifang, 1_000_000, &leaf(b"a longer log")));
-    assert_eq!(submit(&link, longer).await.0, 200);
-
-    let weifang = &mut network.cities[2];
-    weifang.gateway_mut().start().unwrap();
-    weifang.gateway_mut().ready().await.unwrap();
-    an_entry(weifang).await;
-    warned(weifang, "ALARM").await;
-    wait_until("both alarms in the metrics", PATIENCE, || async {
-        let metrics = weifang.gateway().metrics().await.unwrap();
-        ["fork", "rollback"].iter().all(|kind| {
-            metrics
-                .lines()
-                .any(|line| line.starts_with("banqiao_ledger_alarms_total{") && line.contains(kind))
-        })
+/// What a gateway that is frozen says.
+async fn frozen(city: &City, alarm: &str) {
+    warned(city, "ALARM").await;
+    wait_until("the alarm in the metrics", PATIENCE, || async {
+        let metrics = city.gateway().metrics().await.unwrap();
+        metrics
+            .lines()
+            .any(|line| line.starts_with("banqiao_ledger_alarms_total{") && line.contains(alarm))
     })
     .await
     .unwrap();
-    let status = weifang.admin().status().await.unwrap();
-    assert_eq!(status.witnessed_size, 0, "nobody has cosigned it");
-    let problems: Vec<_> = status
-        .witnesses
-        .iter()
-        .map(|witness| &witness.problem)
-        .collect();
+    let status = city.admin().status().await.unwrap();
+    assert!(!status.ledger_writable);
     assert!(
-        problems
+        status
+            .warnings
             .iter()
-            .any(|problem| problem.contains("another history")),
-        "{problems:?}"
+            .any(|told| told.contains("banqiao recover")),
+        "{:?}",
+        status.warnings
     );
+}
+
+#[tokio::test]
+async fn larger_checkpoint_with_its_own_signature_stops_a_city() {
+    let mut network = two_of_three().await;
+    let [_, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    // What Weifang has signed is more than what it will have.
+    let link = weifang.as_gateway(yantai).await.unwrap();
+    let note = signed(weifang, 1_000_000, &leaf(b"a longer log"));
+    assert_eq!(submit(&link, request(0, &[], &note)).await.0, 200);
+    let weifang = &mut network.cities[2];
+    weifang.gateway_mut().start().unwrap();
+    frozen(weifang, "rollback").await;
+    // It keeps the proof, and a restart changes nothing, also when nobody is left to say it.
+    let proof = weifang
+        .gateway()
+        .folder
+        .join("state/contradicted-checkpoint.note");
+    assert_eq!(fs::read_to_string(proof).unwrap(), note);
+    network.cities[0].gateway_mut().kill().unwrap();
+    network.cities[1].gateway_mut().kill().unwrap();
+    let weifang = &mut network.cities[2];
+    weifang.gateway_mut().kill().unwrap();
+    weifang.gateway_mut().start().unwrap();
+    warned(weifang, "Flagged").await;
+}
+
+/// Lets a city's log grow until its witness has cosigned a full tree of it, and forges with the log's own key what comes
+/// behind: twice as many entries. Returns their number.
+async fn forged(qingdao: &City, link: &Caller) -> (u64, String) {
+    an_entry(qingdao).await;
+    let (size, root) = wait_for("a full tree", PATIENCE, || async {
+        let path = "/witness/checkpoint?origin=qingdao.jiaodong/ledger/1";
+        let (status, _, note) = link.http(Method::GET, path, "").await.unwrap();
+        let note = String::from_utf8(note).unwrap();
+        let size: u64 = (status == 200)
+            .then(|| note.lines().nth(1))??
+            .parse()
+            .ok()?;
+        let root = STANDARD.decode(note.lines().nth(2)?).ok()?;
+        // Nothing is on its way to the witness any more.
+        let all = qingdao.admin().status().await.unwrap().ledger_size == size;
+        let full = size >= 4 && size.is_power_of_two();
+        if all && !full {
+            an_entry(qingdao).await;
+        }
+        (all && full).then_some((size, root))
+    })
+    .await
+    .unwrap();
+    let behind = leaf(b"other entries");
+    let note = signed(qingdao, 2 * size, &node(&root, &behind));
+    (2 * size, request(size, &[&behind], &note))
+}
+
+#[tokio::test]
+async fn larger_checkpoint_stops_a_city_while_it_runs() {
+    let network = Network::start(2).await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    let link = qingdao.as_gateway(yantai).await.unwrap();
+    let (_, forgery) = forged(qingdao, &link).await;
+    assert_eq!(submit(&link, forgery).await.0, 200);
+    // The next checkpoint meets it.
+    an_entry(qingdao).await;
+    frozen(qingdao, "rollback").await;
+}
+
+#[tokio::test]
+async fn another_history_stops_a_city_at_its_start() {
+    // The third city lets the second start without the first.
+    let mut network = Network::start(3).await.unwrap();
+    let [qingdao, yantai, _] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    let link = qingdao.as_gateway(yantai).await.unwrap();
+    let (size, forgery) = forged(qingdao, &link).await;
+    // It goes on without its witness, and is away when the witness returns.
+    network.cities[1].gateway_mut().kill().unwrap();
+    let qingdao = &network.cities[0];
+    wait_until("more entries than were forged", PATIENCE, || async {
+        an_entry(qingdao).await;
+        qingdao.admin().status().await.unwrap().ledger_size > size
+    })
+    .await
+    .unwrap();
+    network.cities[0].gateway_mut().kill().unwrap();
+    network.cities[1].gateway_mut().restart().await.unwrap();
+    let link = network.cities[0]
+        .as_gateway(&network.cities[1])
+        .await
+        .unwrap();
+    assert_eq!(submit(&link, forgery).await.0, 200);
+    network.cities[0].gateway_mut().start().unwrap();
+    frozen(&network.cities[0], "fork").await;
+}
+
+/// A city that lies about another one raises an alarm there, and no more.
+#[tokio::test]
+async fn witness_alone_stops_nobody() {
+    let mut network = Network::start(2).await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    an_entry(qingdao).await;
+    wait_until("a cosignature", PATIENCE, || async {
+        qingdao.admin().status().await.unwrap().witnessed_size > 0
+    })
+    .await
+    .unwrap();
+    let text = format!(
+        "qingdao.jiaodong/ledger/1\n1000000\n{}\n",
+        STANDARD.encode(leaf(b"what was never there"))
+    );
+    let file = yantai.gateway().folder.join("gateway.db");
+    let url = format!("sqlite://{}", file.display());
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("UPDATE witness_state SET size = 1000000, note = ?1 WHERE origin = ?2")
+        .bind(yantai.ledger.note(&text))
+        .bind("qingdao.jiaodong/ledger/1")
+        .execute(&mut database)
+        .await
+        .unwrap();
+    an_entry(qingdao).await;
+    warned(qingdao, "ALARM").await;
+    let size = qingdao.admin().status().await.unwrap().ledger_size;
+    an_entry(qingdao).await;
+    let status = qingdao.admin().status().await.unwrap();
+    assert!(status.ledger_writable && status.ledger_size > size);
+    // Nor at the start.
+    let qingdao = network.cities[0].gateway_mut();
+    qingdao.kill().unwrap();
+    qingdao.restart().await.unwrap();
+    an_entry(&network.cities[0]).await;
+}
+
+#[tokio::test]
+async fn witness_tells_what_it_has_cosigned() {
+    let network = two_of_three().await;
+    let [qingdao, yantai, weifang] = network.cities.as_slice() else {
+        panic!("three cities")
+    };
+    let link = weifang.as_gateway(yantai).await.unwrap();
+    let ask = async |link: &Caller, query: &str| {
+        let path = format!("/witness/checkpoint{query}");
+        let (status, _, body) = link.http(Method::GET, &path, "").await.unwrap();
+        (status, String::from_utf8(body).unwrap())
+    };
+    let of = |origin: &str| format!("?origin={origin}");
+    let ours = of("weifang.jiaodong/ledger/1");
+    assert_eq!(ask(&link, &ours).await, (204, String::new()));
+    let one = signed(weifang, 1, &leaf(b"a"));
+    assert_eq!(submit(&link, request(0, &[], &one)).await.0, 200);
+    assert_eq!(ask(&link, &ours).await, (200, one.clone()));
+    // To every city: what a log shows to one it shows to all.
+    let other = qingdao.as_gateway(yantai).await.unwrap();
+    assert_eq!(ask(&other, &ours).await, (200, one));
+    assert_eq!(ask(&link, &of("weifang.jiaodong/ledger/2")).await.0, 404);
+    assert_eq!(ask(&link, "").await.0, 400);
+}
+
+#[tokio::test]
+async fn new_ledger_waits_for_a_witness_and_an_old_one_does_not() {
+    let mut network = Plan::cities(2).lay_out().unwrap();
+    let qingdao = network.cities[0].gateway_mut();
+    qingdao.start().unwrap();
+    warned(&network.cities[0], "Unconfirmed").await;
     assert!(
-        problems
-            .iter()
-            .any(|problem| problem.contains("larger checkpoint")),
-        "{problems:?}"
+        !network.cities[0]
+            .admin()
+            .status()
+            .await
+            .unwrap()
+            .ledger_writable
     );
+    let yantai = network.cities[1].gateway_mut();
+    yantai.start().unwrap();
+    yantai.ready().await.unwrap();
+    network.cities[0].gateway_mut().ready().await.unwrap();
+    an_entry(&network.cities[0]).await;
+    // Alone, with a ledger that contradicts nothing.
+    network.cities[1].gateway_mut().kill().unwrap();
+    let qingdao = network.cities[0].gateway_mut();
+    qingdao.kill().unwrap();
+    qingdao.restart().await.unwrap();
+    an_entry(&network.cities[0]).await;
 }

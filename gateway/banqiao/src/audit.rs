@@ -38,6 +38,7 @@ use print::{Form, Printer};
 pub use receipt::VerifyReceipt;
 pub use reconcile::Reconcile;
 pub use verify::Verify;
+pub(crate) use verify::listed_keys;
 
 /// Search, show, follow, export and verify the ledger.
 #[derive(Debug, Subcommand)]

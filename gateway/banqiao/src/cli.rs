@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::{
     answer::print_error,
     audit::AuditCommand,
+    backup::{BackupCommand, RestoreCommand},
     bench::{BenchCommand, BenchEchoCommand},
     call::CallCommand,
     card::CardCommand,
@@ -21,6 +22,7 @@ use crate::{
     operate::{CatalogCommand, DrainCommand, PublishCommand, ReloadCommand, StatusCommand},
     pki::PkiCommand,
     reasons::ReasonsCommand,
+    recover::RecoverCommand,
     serve::GatewayCommand,
     verify::VerifyCommand,
 };
@@ -42,6 +44,8 @@ enum Command {
     /// Search, show, follow, export and verify the ledger.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Copy a ledger while its gateway runs.
+    Backup(BackupCommand),
     /// Load a network, print throughput, latency percentiles and CPU per call.
     Bench(BenchCommand),
     #[command(hide = true)]
@@ -74,8 +78,12 @@ enum Command {
     Publish(PublishCommand),
     /// Explain the reasons for which gateways refuse calls.
     Reasons(ReasonsCommand),
+    /// Say why a ledger is frozen, and begin a new epoch.
+    Recover(RecoverCommand),
     /// Read certificates, bundles, CRLs and the directory again at once.
     Reload(ReloadCommand),
+    /// Restore a copy of a ledger into an empty database.
+    Restore(RestoreCommand),
     /// Show the state of a gateway.
     Status(StatusCommand),
     /// Check an evidence file offline: exit 0 valid, 1 invalid, 2 incomplete.
@@ -114,6 +122,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exit> {
     match command {
         Command::Audit(command) => client(command.run(out)),
+        Command::Backup(command) => client(command.run(out)),
         Command::Catalog(command) => client(command.run(out)),
         Command::Drain(command) => client(command.run(out)),
         Command::Grant(command) => client(command.run(out)),
@@ -131,6 +140,8 @@ fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exi
         Command::Pki(command) => command.run(out),
         Command::Reasons(command) => command.run(out),
         Command::Verify(command) => command.run(out),
+        Command::Recover(command) => client(command.run(out)),
+        Command::Restore(command) => client(command.run(out)),
     }
 }
 

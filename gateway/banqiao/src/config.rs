@@ -141,6 +141,8 @@ pub struct LedgerConfig {
     pub keys: PathBuf,
     /// The key that signs checkpoints of the ledger.
     pub signing_key: PathBuf,
+    /// The key before it, while it is being replaced.
+    pub previous_signing_key: Option<PathBuf>,
     /// Epoch of the log: its origin is `<trust domain>/ledger/<epoch>`.
     pub epoch: u64,
     /// The key that cosigns other cities' checkpoints, where this gateway is a witness.
@@ -149,6 +151,8 @@ pub struct LedgerConfig {
     pub queue: usize,
     /// The PostgreSQL server may fail over to a standby: then it must replicate synchronously.
     pub failover: bool,
+    /// With SQLite: a file on another disk, where the newest checkpoint stands within a second.
+    pub anchor: Option<PathBuf>,
     /// Time between SUMMARY entries, which count what has no entry of its own.
     pub summary_interval: Duration,
     /// Bound of the machine's clock error where it is kept by NTP or PTP; zero: not known.

@@ -386,7 +386,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_envelope(path: &Path) -> anyhow::Result<Envelope> {
+pub(crate) fn read_envelope(path: &Path) -> anyhow::Result<Envelope> {
     Envelope::parse(&read(path)?)
         .map_err(|error| fault(path, "is no envelope").caused_by(error).into())
 }

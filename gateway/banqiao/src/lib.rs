@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod answer;
 pub mod audit;
+pub mod backup;
 pub mod bench;
 pub mod call;
 pub mod card;
@@ -23,6 +24,7 @@ pub mod operate;
 pub mod ops;
 pub mod pki;
 pub mod reasons;
+pub mod recover;
 pub mod sandbox;
 pub mod serve;
 pub mod text;

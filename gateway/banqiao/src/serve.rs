@@ -152,12 +152,19 @@ pub(crate) async fn build(
             &NoteKeyUse::ledger(&trust_domain, config.ledger.epoch).to_string(),
         )?,
     );
+    if let Some(previous) = &config.ledger.previous_signing_key {
+        let origin = NoteKeyUse::ledger(&trust_domain, config.ledger.epoch).to_string();
+        ledger.previous_signer = Some(notekey::ledger_signer(previous, &origin)?);
+    }
     ledger.queue = config.ledger.queue;
     ledger.lease = LeaseSettings {
         ttl: config.ledger.lease_ttl,
         renew: config.ledger.lease_renew,
     };
     ledger.failover = config.ledger.failover;
+    ledger.anchor.clone_from(&config.ledger.anchor);
+    // Calls wait until the witnesses have been asked whether they hold a newer state.
+    ledger.hold = true;
     ledger.summary_interval = config.ledger.summary_interval;
     if !config.ledger.clock_error.is_zero() {
         ledger.clock = record::Clock {

@@ -6,8 +6,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 
 use crate::{
-    Agency, City, CityCode, Directory, GatewayEndpoint, LedgerPolicy, NoteKey, Purpose, Signers,
-    System, WitnessPolicy,
+    Agency, City, CityCode, Directory, GatewayEndpoint, LedgerPolicy, NoteKey, Predecessor,
+    Purpose, Signers, System, WitnessPolicy,
 };
 
 /// The part of a document that a change belongs to.
@@ -292,9 +292,25 @@ fn ledger_policy(
             ChangeKind::Changed,
             format!("ledger {} is no longer listed", held.origin),
         ),
-        (Some(LedgerPolicy { origin, keys }), Some(next)) => {
+        (
+            Some(LedgerPolicy {
+                origin,
+                keys,
+                predecessor,
+            }),
+            Some(next),
+        ) => {
             section.value("origin of the ledger", origin, &next.origin);
             note_keys("ledger key", keys, &next.keys, section);
+            let told = |predecessor: &Option<Predecessor>| {
+                let text = predecessor.as_ref().map(ToString::to_string);
+                text.unwrap_or_else(|| "none".to_owned())
+            };
+            section.value(
+                "ledger before",
+                &told(predecessor),
+                &told(&next.predecessor),
+            );
         }
     }
 }

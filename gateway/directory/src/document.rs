@@ -11,7 +11,8 @@ mod raw;
 use std::{collections::BTreeMap, fmt};
 
 pub use city::{
-    Agency, City, GatewayEndpoint, LedgerPolicy, ProtocolRange, Receipts, System, WitnessPolicy,
+    Agency, City, GatewayEndpoint, LedgerPolicy, Predecessor, ProtocolRange, Receipts, System,
+    WitnessPolicy,
 };
 pub use note_key::{NoteKey, NoteKeyKind};
 pub use parse::MAX_DOCUMENT_BYTES;

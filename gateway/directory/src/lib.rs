@@ -27,7 +27,8 @@ pub use clock::{Clock, ManualClock};
 pub use diff::{Change, ChangeKind, Scope, diff};
 pub use document::{
     Agency, City, Directory, Fault, GatewayEndpoint, LedgerPolicy, MAX_DOCUMENT_BYTES, Name,
-    NoteKey, NoteKeyKind, ProtocolRange, Purpose, Receipts, Signers, Status, System, WitnessPolicy,
+    NoteKey, NoteKeyKind, Predecessor, ProtocolRange, Purpose, Receipts, Signers, Status, System,
+    WitnessPolicy,
 };
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, MAX_HISTORY, PAYLOAD_TYPE};
 pub use key::{KeyError, PublicKey, SigningKey};

@@ -3,7 +3,12 @@
 //! It owns the one connection that writes. It commits at once when it is idle; what arrives while a commit is in
 //! flight becomes the next batch. No timer, and no call that a cancelled caller could drop a transaction from.
 
-use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::rand;
 use banqiao_proto::ledger::v1::Replica;
@@ -21,12 +26,14 @@ use crate::{
     ledger::{Core, FailureKind, FreezeReason, LedgerError, LedgerSettings, LedgerState},
     prepare::new_id,
     queue::{self, Command, Item, Patience},
+    step::Step,
     store::{Fault, Ownership, StoreError, StoreUrl, Writer, WriterSettings},
 };
 
 mod commit;
 mod lease;
 mod recover;
+mod standing;
 
 use commit::Unresolved;
 
@@ -38,6 +45,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The newest checkpoint is published once a second while the tree grows (LEDGER.md §3).
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// How long the first opening is tried again after transient failures.
+const OPEN_FOR: Duration = Duration::from_secs(5);
 /// How often a ledger that cannot write looks for callers that must not wait.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -58,6 +67,12 @@ struct Session {
     months: BTreeMap<Month, [u8; 8]>,
     /// Another replica has taken this boot for dead.
     lost: bool,
+    /// Nobody has confirmed the ledger yet: nothing is appended to it.
+    held: bool,
+    /// The head was signed by the previous key: the first entry is the KEY entry.
+    rotates: bool,
+    /// The checkpoint of `head`, where this boot has made it.
+    note: Option<Arc<str>>,
 }
 
 impl Session {
@@ -76,6 +91,9 @@ impl Session {
             published: 0,
             months: BTreeMap::new(),
             lost: false,
+            held: false,
+            rotates: false,
+            note: None,
         }
     }
 }
@@ -167,8 +185,10 @@ impl Batcher {
             url,
             city: settings.city,
             failover: settings.failover,
+            observer: Arc::clone(&core.observer),
         };
-        let session = Session::new(&settings.replica, core.preparer.clock.now_us());
+        let mut session = Session::new(&settings.replica, core.preparer.clock.now_us());
+        session.held = settings.hold;
         let mut batcher = Self {
             core,
             settings,
@@ -181,10 +201,26 @@ impl Batcher {
             pause: FIRST_PAUSE,
             closing: None,
         };
-        batcher
-            .first_open()
-            .await
-            .map_err(|fault| LedgerError::Store(fault.into_error()))?;
+        let begun = Instant::now();
+        let mut opened = batcher.first_open().await;
+        // Replicas that begin together on a new database stand in each other's way.
+        while let Err(Fault::Transient(_)) = opened
+            && begun.elapsed() < OPEN_FOR
+        {
+            sleep(jittered(FIRST_PAUSE)).await;
+            opened = batcher.first_open().await;
+        }
+        match opened {
+            Ok(()) => {}
+            // Whoever has to find a way out can read it meanwhile, and is told why.
+            Err(fault @ Fault::Storage(StoreError::Rollback | StoreError::Flagged))
+                if batcher.settings.hold =>
+            {
+                batcher.fail(&fault, Vec::new());
+            }
+            Err(fault) => return Err(LedgerError::Store(fault.into_error())),
+        }
+        batcher.announce_key().await;
         batcher.close_orphans().await;
         Ok(batcher)
     }
@@ -200,7 +236,12 @@ impl Batcher {
                 self.while_lost().await
             } else {
                 tokio::select! {
-                    () = self.core.queue.arrived() => self.next_batch().await,
+                    () = self.core.queue.arrived(), if !self.session.held => self.next_batch().await,
+                    () = self.core.queue.commanded(), if self.session.held => self.while_held().await,
+                    () = sleep(SWEEP), if self.session.held => {
+                        self.refuse(|patience| patience == Patience::Refuse);
+                        Flow::Continue
+                    }
                     _ = renew.tick() => {
                         self.keep_lease().await;
                         Flow::Continue
@@ -250,6 +291,12 @@ impl Batcher {
                 }
                 Command::StepWitness(step, answer) => {
                     let _ = answer.send(self.step_witness(&step).await);
+                }
+                Command::Confirm(answer) => {
+                    let _ = answer.send(self.confirm().await);
+                }
+                Command::Freeze(reason, answer) => {
+                    let _ = answer.send(self.freeze(&reason).await);
                 }
                 Command::Close(answer) => {
                     self.summarise();
@@ -304,28 +351,11 @@ impl Batcher {
         for command in taken.commands {
             match command {
                 Command::Close(_) => return Flow::End,
-                Command::KeepCredential(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::KeepContradiction(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::KeepLinks(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::ClaimTurn(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::KeepCosignature(_, answer) | Command::KeepUnit(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::StepWitness(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
                 Command::Reopen(answer) => {
                     let reopened = self.begin_boot().await;
                     let _ = answer.send(reopened);
                 }
+                other => other.refuse(),
             }
         }
         Flow::Continue
@@ -340,27 +370,7 @@ impl Batcher {
             match command {
                 // Whoever closes a ledger that cannot be written does not wait until it can.
                 Command::Close(_) => return Flow::End,
-                Command::KeepCredential(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::KeepContradiction(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::KeepLinks(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::ClaimTurn(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::KeepCosignature(_, answer) | Command::KeepUnit(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::StepWitness(_, answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
-                Command::Reopen(answer) => {
-                    let _ = answer.send(Err(LedgerError::Unavailable));
-                }
+                other => other.refuse(),
             }
         }
         if self.closing.is_some() {
@@ -421,9 +431,11 @@ impl Batcher {
     async fn finish(&mut self) {
         self.publish().await;
         if let Some(mut writer) = self.writer.take() {
+            writer.reached(Step::Releasing);
             if let Err(fault) = writer.release_lease(self.session.boot).await {
                 report(&fault, "the lease was not released; it runs out");
             }
+            writer.reached(Step::Released);
             writer.close().await;
         }
         self.set_state(LedgerState::Closed);
@@ -457,7 +469,10 @@ impl Batcher {
                 FailureKind::Frozen,
             ),
         };
-        report(fault, "the ledger cannot be written");
+        // One that stays frozen is opened again and again: that is said once.
+        if *self.core.state.borrow() != state {
+            report(fault, "the ledger cannot be written");
+        }
         self.writer = None;
         self.set_state(state);
         self.core.observer.failed(kind);

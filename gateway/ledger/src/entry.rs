@@ -121,6 +121,8 @@ pub(crate) fn normalise(entry: &mut Entry) {
     omit_empty(&mut entry.summary);
     omit_empty(&mut entry.admin);
     omit_empty(&mut entry.read);
+    omit_empty(&mut entry.epoch);
+    omit_empty(&mut entry.key);
     omit_empty(&mut entry.reconciled);
 }
 
@@ -171,6 +173,14 @@ fn normalise_strings(entry: &mut Entry) {
         nfc(&mut reconciled.city);
         nfc(&mut reconciled.actor);
     }
+    if let Some(epoch) = &mut entry.epoch {
+        nfc(&mut epoch.predecessor);
+        nfc(&mut epoch.checkpoint);
+    }
+    if let Some(key) = &mut entry.key {
+        nfc(&mut key.old_key);
+        nfc(&mut key.new_key);
+    }
 }
 
 /// Checks the lengths of ids (16 bytes) and hashes (32), where they are present.
@@ -220,6 +230,18 @@ pub(crate) fn lengths(entry: &Entry) -> Result<(), EntryError> {
     }
     if let Some(reconciled) = &entry.reconciled {
         exact("reconciled.report_digest", &reconciled.report_digest, 32)?;
+    }
+    for receipt in entry.epoch.iter().flat_map(|epoch| &epoch.receipts) {
+        if receipt.len() != 32 {
+            return Err(EntryError::Length {
+                field: "epoch.receipts",
+                length: receipt.len(),
+            });
+        }
+    }
+    if let Some(key) = &entry.key {
+        exact("key.old_signature", &key.old_signature, 64)?;
+        exact("key.new_signature", &key.new_signature, 64)?;
     }
     Ok(())
 }

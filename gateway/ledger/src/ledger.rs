@@ -1,6 +1,14 @@
 //! The handle of a city's ledger.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use banqiao_directory::{CityCode, Clock, SpiffeId};
 use banqiao_proto::{
@@ -22,6 +30,7 @@ use crate::{
     queue::{Command, Queue},
     reader::Reader,
     reconcile::Turn,
+    step::Step,
     store::{Reads, StoreError, StoreUrl},
     tally::Tally,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
@@ -31,6 +40,8 @@ use crate::{
 pub const DEFAULT_QUEUE: usize = 4_096;
 /// Room beyond the queue for entries that must not be refused: one for each call that may be open.
 pub const DEFAULT_RESERVE: usize = 65_536;
+/// How long an old key may sign beside a new one: enough to restart every replica, and to renew a directory.
+pub const DEFAULT_KEY_OVERLAP: Duration = Duration::from_secs(7 * 86_400);
 /// Time between SUMMARY entries.
 pub const DEFAULT_SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -65,6 +76,10 @@ pub struct LedgerSettings {
     pub keys: PathBuf,
     /// The key that signs checkpoints; its name is the log's origin. Replicas share it.
     pub signer: Arc<Signer>,
+    /// The key that signed before `signer`, while it is being replaced: a KEY entry says so then.
+    pub previous_signer: Option<Arc<Signer>>,
+    /// How long the previous key may sign beside the new one, from the KEY entry on.
+    pub key_overlap: Duration,
     /// Appends that may wait at once before they are refused.
     pub queue: usize,
     /// Room beyond `queue` for entries that must not be refused.
@@ -77,6 +92,12 @@ pub struct LedgerSettings {
     pub clock: proto::Clock,
     /// The PostgreSQL server may fail over to a standby: then it is refused unless standbys are synchronous.
     pub failover: bool,
+    /// A file on another disk than an SQLite database, where the newest checkpoint stands within a second. A database
+    /// that holds less was rolled back. PostgreSQL has none.
+    pub anchor: Option<PathBuf>,
+    /// Begin read-only, until [`Ledger::confirm`]; and begin frozen, rather than not at all, with a database that was
+    /// rolled back.
+    pub hold: bool,
 }
 
 impl LedgerSettings {
@@ -94,6 +115,8 @@ impl LedgerSettings {
             replica: replica.into(),
             keys,
             signer,
+            previous_signer: None,
+            key_overlap: DEFAULT_KEY_OVERLAP,
             queue: DEFAULT_QUEUE,
             reserve: DEFAULT_RESERVE,
             lease: LeaseSettings::default(),
@@ -103,6 +126,8 @@ impl LedgerSettings {
                 error_bound_us: 0,
             },
             failover: false,
+            anchor: None,
+            hold: false,
         }
     }
 }
@@ -147,6 +172,8 @@ pub enum FreezeReason {
     Rollback,
     /// Writing failed: disk full, read-only, input/output error, or corrupt.
     Storage,
+    /// Nobody has confirmed yet that this is the newest state of the ledger: see [`LedgerSettings::hold`].
+    Unconfirmed,
 }
 
 /// What the ledger tells its surroundings. Called from the thread that commits: it must return at once.
@@ -157,6 +184,10 @@ pub trait LedgerObserver: Send + Sync + 'static {
     fn queue_depth(&self, depth: usize);
     /// Something failed.
     fn failed(&self, kind: FailureKind);
+    /// A step of whatever is written was reached. Crash tests end the process here; nobody else needs it.
+    fn reached(&self, step: Step) {
+        let _ = step;
+    }
 }
 
 /// An observer that does not care.
@@ -230,6 +261,8 @@ pub(crate) struct Core {
     /// Counts how often a checkpoint was published.
     pub(crate) published: watch::Sender<u64>,
     pub(crate) boot: RwLock<Uuid>,
+    /// Somebody else has to agree before it is written: it is empty, or was restored.
+    pub(crate) doubted: AtomicBool,
     pub(crate) preparer: Preparer,
     pub(crate) signer: Arc<Signer>,
     pub(crate) tally: Tally,
@@ -262,6 +295,7 @@ impl Ledger {
             indexed: watch::Sender::new(0),
             published: watch::Sender::new(0),
             boot: RwLock::new(Uuid::nil()),
+            doubted: AtomicBool::new(false),
             preparer: Preparer {
                 clock,
                 quality: settings.clock,
@@ -338,6 +372,35 @@ impl Ledger {
     pub async fn reopen(&self) -> Result<Uuid, LedgerError> {
         let (answer, receiver) = oneshot::channel();
         self.0.core.queue.command(Command::Reopen(answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Whether the database alone says too little to be written to: it is empty, or was restored from a backup, or
+    /// begins an epoch. Then a witness has to agree (LEDGER.md §3).
+    pub fn doubted(&self) -> bool {
+        self.0.core.doubted.load(Ordering::Relaxed)
+    }
+
+    /// Ends the read-only beginning of [`LedgerSettings::hold`]: nobody holds a newer state of this ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger is closed, or the database cannot be written.
+    pub async fn confirm(&self) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.core.queue.command(Command::Confirm(answer));
+        receiver.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Freezes the ledger for good: the database states less than this city has signed, or something else. The reason is
+    /// kept in the database, so that also a restart finds it.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger is closed, or the database cannot be written.
+    pub async fn freeze(&self, reason: String) -> Result<(), LedgerError> {
+        let (answer, receiver) = oneshot::channel();
+        self.0.core.queue.command(Command::Freeze(reason, answer));
         receiver.await.unwrap_or(Err(LedgerError::Closed))
     }
 

@@ -11,10 +11,12 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod append;
 mod appender;
 mod batcher;
 mod entry;
+mod epoch;
 mod facet;
 mod index;
 mod keyring;
@@ -26,11 +28,14 @@ mod query;
 mod queue;
 mod reader;
 pub mod reconcile;
+mod rotation;
+mod step;
 mod store;
 mod tally;
 mod tree;
 mod witness;
 
+pub mod backup;
 pub mod digest;
 pub mod receipt;
 pub mod synthetic;
@@ -39,14 +44,17 @@ pub mod verify;
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect, EvidenceKind};
 pub use appender::{Appender, Waiting};
 pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
+pub use epoch::{EpochError, Standing, begin_epoch, standing};
 pub use keyring::{KeyringError, Month};
 pub use ledger::{
-    DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind, FreezeReason,
-    LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
+    DEFAULT_KEY_OVERLAP, DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind,
+    FreezeReason, LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
 };
 pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
+pub use rotation::RotationError;
+pub use step::Step;
 pub use store::StoreError;
 pub use witness::{
     Contradiction, Credential, CredentialKind, KeptCosignature, KeptLinks, Linked, WitnessStep,

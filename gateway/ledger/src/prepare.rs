@@ -135,6 +135,8 @@ impl Preparer {
             summary: entry.summary.take(),
             admin: entry.admin.take(),
             read: entry.read.take(),
+            epoch: entry.epoch.take(),
+            key: entry.key.take(),
             reconciled: entry.reconciled.take(),
             ..Entry::default()
         };

@@ -141,6 +141,10 @@ pub(crate) fn release(answers: impl IntoIterator<Item = (Option<Waiter>, Outcome
 pub(crate) enum Command {
     /// Write what is queued, release the lease and end.
     Close(oneshot::Sender<()>),
+    /// Go on from the read-only beginning.
+    Confirm(oneshot::Sender<Result<(), LedgerError>>),
+    /// Freeze for good, for a reason.
+    Freeze(String, oneshot::Sender<Result<(), LedgerError>>),
     /// Keep a witness's signature under one of our checkpoints.
     KeepCosignature(KeptCosignature, oneshot::Sender<Result<(), LedgerError>>),
     /// Keep the links of receipts to a witnessed checkpoint.
@@ -157,6 +161,35 @@ pub(crate) enum Command {
     StepWitness(WitnessStep, oneshot::Sender<Result<bool, LedgerError>>),
     /// Take a new boot id and lease after a lost lease.
     Reopen(oneshot::Sender<Result<Uuid, LedgerError>>),
+}
+
+impl Command {
+    /// Answers what cannot be done while the ledger cannot be written.
+    pub(crate) fn refuse(self) {
+        let unavailable = LedgerError::Unavailable;
+        // Nobody may be waiting any more.
+        match self {
+            Self::Close(_) => {}
+            Self::Confirm(answer)
+            | Self::Freeze(_, answer)
+            | Self::KeepContradiction(_, answer)
+            | Self::KeepCosignature(_, answer)
+            | Self::KeepCredential(_, answer)
+            | Self::KeepLinks(_, answer)
+            | Self::KeepUnit(_, answer) => {
+                let _ = answer.send(Err(unavailable));
+            }
+            Self::ClaimTurn(_, answer) => {
+                let _ = answer.send(Err(unavailable));
+            }
+            Self::StepWitness(_, answer) => {
+                let _ = answer.send(Err(unavailable));
+            }
+            Self::Reopen(answer) => {
+                let _ = answer.send(Err(unavailable));
+            }
+        }
+    }
 }
 
 /// The queue. Its limits count entries that wait and entries that are being committed.

@@ -2,7 +2,7 @@
 //!
 //! A `Writer` is the one connection of the batcher; [`Reads`] are connections for everything else.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use banqiao_directory::CityCode;
 use banqiao_tlog::{hash::TreeHead, tile::Tile};
@@ -12,10 +12,12 @@ use uuid::Uuid;
 use crate::{
     append::{Document, DocumentKind},
     keyring::Month,
+    ledger::LedgerObserver,
     plan::{Found, Head, Plan, Wanted},
     prepare::CallId,
     reader::Stored,
     reconcile::Turn,
+    step::Step,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
@@ -42,7 +44,7 @@ pub use error::StoreError;
 pub(crate) use fault::{CommitFault, Fault};
 pub(crate) use index::UnitRow;
 pub(crate) use reconcile::CallRow;
-pub(crate) use sqlite::Ownership;
+pub(crate) use sqlite::{Ownership, options as sqlite_options};
 
 /// The one ledger of a database, until a city shards by agency.
 const LEDGER: i16 = 1;
@@ -93,6 +95,8 @@ pub(crate) struct WriterSettings {
     pub(crate) url: StoreUrl,
     pub(crate) city: CityCode,
     pub(crate) failover: bool,
+    /// Is told of each step.
+    pub(crate) observer: Arc<dyn LedgerObserver>,
 }
 
 /// Origin, time, and the two checkpoints.
@@ -146,9 +150,14 @@ impl Writer {
                 Self::Postgres(Box::new(postgres::Writer::open(options, settings).await?))
             }
             StoreUrl::Sqlite(path) => Self::Sqlite(Box::new(
-                sqlite::Writer::open(path, settings.city, create).await?,
+                sqlite::Writer::open(path, settings, create).await?,
             )),
         })
+    }
+
+    /// Tells that a step was reached.
+    pub(crate) fn reached(&self, step: Step) {
+        each!(self, store => store.observer.reached(step));
     }
 
     /// Begins a transaction of a boot, locks the head and reads it.
@@ -265,6 +274,26 @@ impl Writer {
             Self::Postgres(store) => store.claim_turn(boot, turn).await,
             Self::Sqlite(store) => store.claim_turn(boot, turn, now_us).await,
         }
+    }
+
+    /// The newest published checkpoint.
+    pub(crate) async fn published(&mut self) -> Result<Option<String>, Fault> {
+        each!(self, store => store.published().await)
+    }
+
+    /// Whether a witness has to agree before the ledger is written: see `unconfirmed` in the head.
+    pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
+        each!(self, store => store.unconfirmed().await)
+    }
+
+    /// A witness has agreed.
+    pub(crate) async fn put_confirmed(&mut self) -> Result<(), Fault> {
+        each!(self, store => store.put_confirmed().await)
+    }
+
+    /// Marks the head as frozen, unless it is.
+    pub(crate) async fn put_frozen(&mut self, reason: &str) -> Result<(), Fault> {
+        each!(self, store => store.put_frozen(reason).await)
     }
 
     /// Within a transaction: names the log.
@@ -425,6 +454,11 @@ impl Reads {
             })
         })
         .transpose()
+    }
+
+    /// The note of the newest checkpoint of another log that our witness has cosigned.
+    pub(crate) async fn witnessed_note(&self, origin: &str) -> Result<Option<String>, StoreError> {
+        each!(self, store => store.witnessed_note(origin).await)
     }
 
     /// The signature lines that witnesses gave under the checkpoint of some size.

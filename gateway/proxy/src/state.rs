@@ -39,6 +39,11 @@ pub(crate) fn save_crls(shared: &Shared) {
     }
 }
 
+/// Keeps a checkpoint that the ledger contradicts, for `banqiao recover`.
+pub(crate) fn save_proof(state: &Path, note: &str) -> io::Result<()> {
+    write(&state.join("contradicted-checkpoint.note"), note.as_bytes())
+}
+
 pub(crate) fn crl_folder(state: &Path) -> PathBuf {
     state.join("crls")
 }

@@ -5,6 +5,7 @@
 
 pub(crate) mod cosigners;
 pub(crate) mod links;
+pub(crate) mod memory;
 pub(crate) mod served;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -17,6 +18,8 @@ use banqiao_tlog::{
 };
 pub use links::LinkState;
 use parking_lot::Mutex;
+
+use crate::worker::Shared;
 
 /// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
 const DEGRADED_AFTER_S: i64 = 60;
@@ -107,6 +110,18 @@ impl Transparency {
         Self {
             witness,
             state: Mutex::default(),
+        }
+    }
+
+    /// Raises an alarm, once.
+    fn alarm(&self, shared: &Shared, alarm: Alarm) {
+        if self.state.lock().alarm.replace(alarm) != Some(alarm) {
+            shared.metrics.ledger_alarm(alarm.name());
+            tracing::error!(
+                city = alarm.city().as_str(),
+                alarm = alarm.name(),
+                "the ledger contradicts what a witness holds of it"
+            );
         }
     }
 

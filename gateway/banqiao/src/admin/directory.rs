@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use banqiao_directory::{CityCode, Envelope, Method, ServiceSet, SpiffeId, Status as Freshness};
-use banqiao_ledger::{DocumentKind, Effect, LedgerState};
+use banqiao_ledger::{DocumentKind, Effect, FreezeReason, LedgerState};
 use banqiao_proto::directory::v1::{
     CrlStatus, DrainRequest, DrainResponse, EndpointStatus, GetStatusRequest, GetStatusResponse,
     ListServicesRequest, ListServicesResponse, PeerLedgerStatus, PeerStatus,
@@ -388,6 +388,15 @@ impl Admin {
         }
         if status.ledger != LedgerState::Ready {
             warnings.push(format!("the ledger cannot be written: {:?}", status.ledger));
+            if let LedgerState::Frozen(FreezeReason::Flagged | FreezeReason::Rollback) =
+                status.ledger
+            {
+                warnings.push(
+                    "the database is behind what this ledger has signed: `banqiao recover` says why \
+                     and what to do"
+                        .to_owned(),
+                );
+            }
         }
         match standing.alarm {
             Some(Alarm::Fork(city)) => warnings.push(format!(

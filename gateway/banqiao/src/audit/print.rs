@@ -7,7 +7,9 @@ use banqiao_ledger::{Decoded, decode};
 use banqiao_proto::{
     ReasonTable,
     exchange::v1::Reason,
-    ledger::v1::{Direction, Entry, IndexedEntry, Kind, PrivatePart, Reconciled, Side},
+    ledger::v1::{
+        Direction, Entry, Epoch, IndexedEntry, KeyChange, Kind, PrivatePart, Reconciled, Side,
+    },
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -132,6 +134,8 @@ fn cells(index: u64, entry: &Entry) -> [String; 10] {
         (Kind::Read, _, Some(read)) => (read.query.clone(), read.actor.clone()),
         (Kind::Reconciled, ..) => reconciled(entry),
         (Kind::Summary, ..) => (summary(entry), String::new()),
+        (Kind::Epoch, ..) => (epoch(entry), String::new()),
+        (Kind::Key, ..) => (key(entry), String::new()),
         _ => (entry.method.clone(), named(&client)),
     };
     [
@@ -219,6 +223,21 @@ fn summary(entry: &Entry) -> String {
     format!("{gap}{}", counts.join(" "))
 }
 
+/// What an epoch takes the place of.
+fn epoch(entry: &Entry) -> String {
+    let epoch = entry.epoch.as_ref();
+    let told = |epoch: &Epoch| format!("follows {}, {} lost", epoch.predecessor, epoch.lost);
+    epoch.map(told).unwrap_or_default()
+}
+
+/// The key that signs from here on.
+fn key(entry: &Entry) -> String {
+    let change = entry.key.as_ref();
+    change
+        .map(|change| change.new_key.clone())
+        .unwrap_or_default()
+}
+
 fn reason(reason: Reason) -> Option<&'static str> {
     (reason != Reason::Unspecified).then(|| ReasonTable::name(reason))
 }
@@ -294,6 +313,11 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
         if let Some(outcome) = &entry.reconciled {
             fields.insert("reconciled".to_owned(), reconciliation(outcome));
         }
+        fields.insert(
+            "epoch".to_owned(),
+            json!(entry.epoch.as_ref().map(epoch_value)),
+        );
+        fields.insert("key".to_owned(), json!(entry.key.as_ref().map(key_value)));
         fields.retain(|_, value| !value.is_null() && *value != Value::String(String::new()));
     }
     object
@@ -308,6 +332,24 @@ fn reconciliation(outcome: &Reconciled) -> Value {
         "exchanges": outcome.exchanges,
         "counts": super::reconcile::counts(outcome),
         "report_digest": hex::encode(&outcome.report_digest),
+    })
+}
+
+fn epoch_value(epoch: &Epoch) -> Value {
+    json!({
+        "epoch": epoch.epoch,
+        "predecessor": epoch.predecessor,
+        "checkpoint": epoch.checkpoint,
+        "receipts": epoch.receipts.iter().map(hex::encode).collect::<Vec<_>>(),
+        "lost": epoch.lost,
+    })
+}
+
+fn key_value(change: &KeyChange) -> Value {
+    json!({
+        "old": change.old_key,
+        "new": change.new_key,
+        "overlap_until": moment::utc(change.overlap_until_us),
     })
 }
 

@@ -73,19 +73,9 @@ impl KeyArgs {
         let (Some(path), Some(code)) = (&self.directory, self.city) else {
             return Ok((keys, None));
         };
-        let (directory, _) = read_either(path)?;
-        let ledger = directory.city(code).and_then(|city| city.ledger.as_ref());
-        let Some(ledger) = ledger else {
-            let message = format!("{} lists no ledger of {code}", path.display());
-            return Err(Stop::usage(message).into());
-        };
-        for key in &ledger.keys {
-            let key: Verifier = key.as_str().parse().map_err(|error| {
-                Stop::usage(format!("{}: a ledger's key", path.display())).caused_by(error)
-            })?;
-            keys.push(key);
-        }
-        Ok((keys, Some(ledger.origin.clone())))
+        let (listed, origin) = listed_keys(path, code)?;
+        keys.extend(listed);
+        Ok((keys, Some(origin)))
     }
 }
 
@@ -223,6 +213,24 @@ impl Verify {
             format_args!("interrupted behind {done} of {size} entries; {then}\n"),
         );
     }
+}
+
+/// Keys and origin of a city's ledger, as a directory lists them.
+pub(crate) fn listed_keys(path: &Path, code: CityCode) -> Result<(Vec<Verifier>, String)> {
+    let (directory, _) = read_either(path)?;
+    let ledger = directory.city(code).and_then(|city| city.ledger.as_ref());
+    let Some(ledger) = ledger else {
+        let message = format!("{} lists no ledger of {code}", path.display());
+        return Err(Stop::usage(message).into());
+    };
+    let mut keys = Vec::new();
+    for key in &ledger.keys {
+        let key: Verifier = key.as_str().parse().map_err(|error| {
+            Stop::usage(format!("{}: a ledger's key", path.display())).caused_by(error)
+        })?;
+        keys.push(key);
+    }
+    Ok((keys, ledger.origin.clone()))
 }
 
 /// What was verified, and the first index that fails with what is wrong.

@@ -272,6 +272,10 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
             at: section.place("signing_key"),
         });
     files::must_be_private(section.faults(), &signing_key.at, &signing_key.value);
+    let previous = section.optional("previous_signing_key", path_in(base));
+    if let Some(key) = &previous {
+        files::must_be_private(section.faults(), &key.at, &key.value);
+    }
     let witness_key = section.optional("witness_key", path_in(base));
     if let Some(key) = &witness_key {
         files::must_be_private(section.faults(), &key.at, &key.value);
@@ -295,6 +299,19 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
         );
     }
     let failover = section.setting("failover", false, &(false..=true));
+    let anchor = section.optional("anchor", path_in(base));
+    if let Some(anchor) = &anchor {
+        let folder = anchor.value.parent().unwrap_or(base);
+        files::must_be_folder(section.faults(), &anchor.at, folder);
+        if url
+            .as_ref()
+            .is_some_and(|url| !url.value.0.starts_with("sqlite://"))
+        {
+            let problem = "is of use with SQLite only";
+            let hint = "leave it out: a PostgreSQL server's replicas would each have their own";
+            section.faults().error(&anchor.at, problem, hint);
+        }
+    }
     let range = Duration::from_millis(100)..=seconds(600);
     let summary_interval = section.setting("summary_interval", DEFAULT_SUMMARY_INTERVAL, &range);
     let range = Duration::ZERO..=seconds(60);
@@ -305,10 +322,12 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
         url: url?.value,
         keys: keys.value,
         signing_key: signing_key.value,
+        previous_signing_key: previous.map(|key| key.value),
         epoch,
         witness_key: witness_key.map(|key| key.value),
         queue,
         failover,
+        anchor: anchor.map(|anchor| anchor.value),
         summary_interval,
         clock_error,
         lease_ttl,

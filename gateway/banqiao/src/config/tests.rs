@@ -373,3 +373,29 @@ fn telemetry_and_leases_are_checked() {
         ]
     );
 }
+
+#[test]
+fn anchor_is_for_sqlite_and_keys_are_private() {
+    let scene = Scene::new();
+    let url = "url = \"sqlite://gateway.db\"";
+    let with = |more: &str| format!("{url}\n{more}");
+    let text = scene
+        .sound
+        .replace(url, &with("anchor = \"elsewhere.anchor\""));
+    let (config, _) = scene.load(&text).unwrap();
+    let anchor = scene.city.path("elsewhere.anchor");
+    assert_eq!(config.ledger.anchor, Some(anchor));
+    assert_eq!(
+        scene.changed(url, &with("anchor = \"/nowhere/anchor\"")),
+        ["ledger.anchor"]
+    );
+    let postgres = "url = \"postgres://u@h/db\"\nanchor = \"elsewhere.anchor\"";
+    assert_eq!(scene.changed(url, postgres), ["ledger.anchor"]);
+    let open = scene.city.path("open.key");
+    fs::write(&open, "").unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(
+        scene.changed(url, &with("previous_signing_key = \"open.key\"")),
+        ["ledger.previous_signing_key"]
+    );
+}

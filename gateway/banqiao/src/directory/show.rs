@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf};
 
-use banqiao_directory::{Directory, Envelope, Name};
+use banqiao_directory::{Directory, Envelope, Name, NoteKey};
 use clap::Args;
 
 use super::read_either;
@@ -61,6 +61,11 @@ impl ShowCommand {
             ]);
         }
         cities.write(out)?;
+        for city in directory.cities() {
+            if let Some(before) = city.ledger.as_ref().and_then(|it| it.predecessor.as_ref()) {
+                writeln!(out, "\nthe ledger of {} follows {before}", city.code)?;
+            }
+        }
         writeln!(out)?;
         let mut systems = Table::new(&["SYSTEM", "TITLE"]);
         for system in directory.cities().iter().flat_map(|city| &city.systems) {
@@ -109,6 +114,13 @@ fn as_json(directory: &Directory, envelope: Option<&Envelope>) -> serde_json::Va
                 "receipts": city.receipts.as_str(),
                 "protocol": { "min": city.protocol.min, "max": city.protocol.max },
                 "ledger": city.ledger.as_ref().map(|ledger| &ledger.origin),
+                "ledger_keys": city.ledger.iter().flat_map(|ledger| &ledger.keys)
+                    .map(NoteKey::as_str).collect::<Vec<_>>(),
+                "ledger_predecessor": city.ledger.as_ref()
+                    .and_then(|ledger| ledger.predecessor.as_ref())
+                    .map(|before| serde_json::json!({
+                        "origin": before.origin, "size": before.size, "root": hex::encode(before.root),
+                    })),
                 "witness_quorum": city.witness.as_ref().map(|witness| witness.quorum),
                 "agencies": city.agencies.iter().map(|agency| {
                     serde_json::json!({ "code": agency.code, "name": name(&agency.name) })

@@ -148,6 +148,30 @@ pub struct LedgerPolicy {
     pub origin: String,
     /// Keys that sign its checkpoints; several while keys are rotated.
     pub keys: Vec<NoteKey>,
+    /// The ledger that it takes the place of, from its second epoch on.
+    pub predecessor: Option<Predecessor>,
+}
+
+/// The end of a ledger, as the cities agree on it: what it was shown to hold beyond that does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Origin: that of the epoch before.
+    pub origin: String,
+    /// Entries at its last checkpoint.
+    pub size: u64,
+    /// Root of the tree over them.
+    pub root: [u8; 32],
+}
+
+impl fmt::Display for Predecessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, size, root } = self;
+        write!(
+            f,
+            "{origin} with {size} entries, root {}",
+            hex::encode(root)
+        )
+    }
 }
 
 /// A city's witness, and its demand on the others.
@@ -354,10 +378,55 @@ fn ledger_policy(
             );
         }
     }
+    let epoch = epoch.and_then(|epoch| epoch.parse().ok());
+    let predecessor = predecessor(raw.predecessor, domain.zip(epoch), &path, faults);
     LedgerPolicy {
         origin,
         keys: keys.into_iter().map(|(_, key)| key).collect(),
+        predecessor,
     }
+}
+
+/// Each epoch but the first names the end of the one before.
+fn predecessor(
+    raw: Option<raw::Predecessor>,
+    epoch: Option<(&TrustDomain, u64)>,
+    path: &str,
+    faults: &mut Faults,
+) -> Option<Predecessor> {
+    let path = format!("{path}.predecessor");
+    let Some(raw) = raw else {
+        if epoch.is_some_and(|(_, epoch)| epoch > 1) {
+            let text =
+                "is missing: origin, size and root of the last checkpoint of the epoch before";
+            faults.push(path, text);
+        }
+        return None;
+    };
+    let origin = raw.origin.unwrap_or_default();
+    if let Some((domain, epoch)) = epoch {
+        let before = epoch.saturating_sub(1);
+        if epoch < 2 {
+            faults.push(path.clone(), "stands with a first epoch, which has none");
+        } else if origin != format!("{domain}/ledger/{before}") {
+            let text = format!("is that of the epoch before: {domain}/ledger/{before}");
+            faults.push(format!("{path}.origin"), text);
+        }
+    }
+    let size = raw.size.and_then(|size| u64::try_from(size).ok());
+    if size.is_none() {
+        faults.push(format!("{path}.size"), "is the number of its entries");
+    }
+    let mut root = [0; 32];
+    if hex::decode_to_slice(raw.root.unwrap_or_default(), &mut root).is_err() {
+        faults.push(format!("{path}.root"), "is 64 hexadecimal digits");
+        return None;
+    }
+    Some(Predecessor {
+        origin,
+        size: size?,
+        root,
+    })
 }
 
 fn witness_policy(raw: raw::Witness, path: &str, faults: &mut Faults) -> WitnessPolicy {

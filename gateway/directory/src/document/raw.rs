@@ -81,6 +81,15 @@ pub(super) struct Ledger {
     pub(super) origin: Option<String>,
     #[serde(default)]
     pub(super) keys: Vec<String>,
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Predecessor {
+    pub(super) origin: Option<String>,
+    pub(super) size: Option<i64>,
+    pub(super) root: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -362,6 +362,76 @@ fn ledger_and_witness_keys_belong_to_their_city() {
 }
 
 #[test]
+fn later_epoch_names_the_end_of_the_one_before() {
+    let root = "ab".repeat(32);
+    let sound = format!("origin = \"city1.jiaodong/ledger/1\", size = 7, root = \"{root}\"");
+    let ledger = |epoch: u64, predecessor: &str| {
+        let mut document = Document::new(&keys(1), 1);
+        document.cities[0].more = format!(
+            "[cities.ledger]\norigin = \"city1.jiaodong/ledger/{epoch}\"\n\
+             keys = [\"{}\"]\n{predecessor}",
+            ledger_key(epoch)
+        );
+        document
+    };
+    let named = |text: &str| format!("predecessor = {{ {text} }}");
+    let parsed = ledger(2, &named(&sound)).parse();
+    let policy = parsed.cities()[0].ledger.as_ref().unwrap();
+    let predecessor = policy.predecessor.as_ref().unwrap();
+    assert_eq!(predecessor.origin, "city1.jiaodong/ledger/1");
+    assert_eq!((predecessor.size, predecessor.root), (7, [0xab; 32]));
+    for (epoch, text, expected) in [
+        (2, String::new(), "predecessor: is missing"),
+        (1, named(&sound), "predecessor: stands with a first epoch"),
+        (
+            3,
+            named(&sound),
+            "predecessor.origin: is that of the epoch before",
+        ),
+        (
+            2,
+            named(&sound.replace("city1", "city2")),
+            "predecessor.origin: is that",
+        ),
+        (
+            2,
+            named(&sound.replace("7", "-7")),
+            "predecessor.size: is the number",
+        ),
+        (
+            2,
+            named(&sound.replace("abab", "ab")),
+            "predecessor.root: is 64",
+        ),
+        (
+            2,
+            named(&sound.replace(", size = 7", "")),
+            "predecessor.size: is the number",
+        ),
+    ] {
+        let found = faults(&ledger(epoch, &text).toml());
+        assert!(
+            found[0].starts_with(&format!("cities[0].ledger.{expected}")),
+            "{epoch} {text}: {found:?}"
+        );
+    }
+}
+
+/// A key of the first city's ledger, of any bytes.
+fn ledger_key(epoch: u64) -> String {
+    use aws_lc_rs::digest::{SHA256, digest};
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let name = format!("city1.jiaodong/ledger/{epoch}");
+    let typed = [&[1_u8][..], &[7; 32]].concat();
+    let id = digest(&SHA256, &[name.as_bytes(), b"\n", &typed].concat());
+    format!(
+        "{name}+{}+{}",
+        hex::encode(&id.as_ref()[..4]),
+        STANDARD.encode(typed)
+    )
+}
+
+#[test]
 fn keys_are_read_in_hexadecimal() {
     assert!("zz".repeat(32).parse::<PublicKey>().is_err());
     assert!("ab".repeat(31).parse::<PublicKey>().is_err());

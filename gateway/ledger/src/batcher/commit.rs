@@ -12,6 +12,7 @@ use crate::{
     ledger::FailureKind,
     plan::{Head, Plan, Wanted, plan},
     queue::{Item, Outcome},
+    step::Step,
     store::{CommitFault, Fault, StoreError, Writer},
 };
 
@@ -73,6 +74,7 @@ impl Batcher {
                             .committed(committed.entries, committed.bytes, took);
                     }
                     self.answer(items.into_iter().zip(committed.outcomes).collect());
+                    self.core.observer.reached(Step::Answered);
                     return;
                 }
                 Err(Failure::Known(Fault::Transient(error))) if begun.elapsed() < RETRY_FOR => {
@@ -180,7 +182,10 @@ async fn attempt(
             })
         }
         Ok((plan, before)) => match writer.finish(session.boot, &plan).await {
-            Ok(()) => Ok(learn(session, plan, before)),
+            Ok(()) => {
+                writer.reached(Step::Committed);
+                Ok(learn(session, plan, before))
+            }
             Err(CommitFault::Refused(fault)) => undo(writer, Failure::Known(fault)).await,
             Err(CommitFault::Unknown(fault)) => {
                 let uid = plan.entries.first().map_or([0; 16], |row| row.prepared.uid);
@@ -220,10 +225,12 @@ async fn planned<'a>(
 ) -> Result<(Plan<'a>, Frontier), Failure> {
     let known = Failure::Known;
     let head = writer.begin(session.boot).await.map_err(known)?;
+    writer.reached(Step::HeadLocked);
     check_head(session, &head).map_err(|error| known(Fault::Storage(error)))?;
     catch_up(writer, session, &head).await.map_err(known)?;
     let wanted = Wanted::of(items, &session.months);
     let found = writer.look_up(session.boot, &wanted).await.map_err(known)?;
+    writer.reached(Step::LookedUp);
     if !found.leased {
         return Err(Failure::LeaseLost);
     }
@@ -242,6 +249,7 @@ async fn planned<'a>(
     if !plan.entries.is_empty() {
         plan.grow(&session.edge, signer)
             .map_err(|error| known(Fault::Storage(error)))?;
+        writer.reached(Step::Planned);
     }
     Ok((plan, head.frontier))
 }
@@ -253,7 +261,7 @@ async fn catch_up(writer: &mut Writer, session: &mut Session, head: &Head) -> Re
         return Ok(());
     }
     if size.saturating_sub(known) > CATCH_UP {
-        session.edge = recover::edge(writer, head).await?;
+        session.edge = recover::edge_of(writer, head).await?;
         return Ok(());
     }
     for leaf in writer.leaves(known, size).await? {
@@ -293,6 +301,7 @@ fn learn(session: &mut Session, plan: Plan<'_>, before: Frontier) -> Committed {
     session.replica.counter += u64::try_from(entries).unwrap_or(0);
     let bytes = plan.bytes;
     session.head = plan.frontier;
+    session.note = Some(plan.note);
     session.edge = plan.edge;
     Committed {
         outcomes,

@@ -10,6 +10,7 @@ use crate::{
     append::{Append, Effect},
     entry::{self, Decoded},
     queue::{Item, Patience},
+    step::Step,
     store::{CommitFault, Expired, Fault, Orphan},
 };
 
@@ -26,8 +27,9 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return;
         };
+        writer.reached(Step::Renewing);
         match writer.renew_lease(self.session.boot, ttl, now_us).await {
-            Ok(true) => {}
+            Ok(true) => writer.reached(Step::Renewed),
             Ok(false) => return self.lose_lease(Vec::new()),
             // The lease outlives several renewals.
             Err(Fault::Transient(_)) => return,
@@ -39,6 +41,10 @@ impl Batcher {
 
     /// Closes the calls of every boot whose lease has run out, as interrupted.
     pub(super) async fn close_orphans(&mut self) {
+        // Their closing is an entry, and a fence ends the boots that may know better.
+        if self.session.held {
+            return;
+        }
         let Some(writer) = &mut self.writer else {
             return;
         };
@@ -72,7 +78,11 @@ impl Batcher {
         };
         writer.begin(self.session.boot).await?;
         match writer.fence(lease.boot).await {
-            Ok(true) => writer.commit().await.map_err(CommitFault::into_fault)?,
+            Ok(true) => {
+                writer.reached(Step::Fencing);
+                writer.commit().await.map_err(CommitFault::into_fault)?;
+                writer.reached(Step::Fenced);
+            }
             Ok(false) => {
                 writer.rollback().await?;
                 return Ok(0);
@@ -89,9 +99,11 @@ impl Batcher {
             };
             let orphans = writer.orphans(lease.boot, ORPHANS).await?;
             if orphans.is_empty() {
+                writer.reached(Step::OrphansClosed);
                 writer.drop_lease(lease.boot).await?;
                 return Ok(closed);
             }
+            writer.reached(Step::ClosingOrphans);
             let items: Vec<Item> = orphans
                 .into_iter()
                 .filter_map(|orphan| self.closing_item(orphan))

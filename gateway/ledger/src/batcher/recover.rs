@@ -1,17 +1,18 @@
 //! Opening the database, at the start and again, and what has to hold before anything is written to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use banqiao_tlog::{checkpoint::Checkpoint, note::Note, tile::TileBuilder};
 
-use super::{Batcher, Session, commit::check_head, report};
+use super::{Batcher, Session, commit::check_head, report, standing::check_memory};
 use crate::{
     digest::{Frontier, Hash, leaf_hash},
     index::Unit,
     keyring::{Keyring, Month},
-    ledger::{LedgerError, LedgerState},
+    ledger::{FreezeReason, LedgerError, LedgerState},
     plan::Head,
     reconcile::Turn,
+    step::Step,
     store::{CommitFault, Fault, StoreError, Writer},
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
@@ -25,13 +26,21 @@ impl Batcher {
     /// Opens the database for the first time and takes a lease.
     pub(super) async fn first_open(&mut self) -> Result<(), Fault> {
         let mut writer = Writer::open(&self.store, true).await?;
+        writer.reached(Step::Opened);
+        let known = self.memory(&mut writer).await?;
         let head = writer.begin(self.session.boot).await?;
         let verified = verify(&mut writer, &mut self.session, &head).await;
         writer.rollback().await?;
         verified?;
+        writer.reached(Step::Verified);
+        let doubted = head.frontier.count() == 0 || writer.unconfirmed().await?;
+        self.core.doubted.store(doubted, Ordering::Relaxed);
         self.plant(&mut writer).await?;
+        self.session.rotates = self.rotates(&head).map_err(Fault::Storage)?;
+        check_memory(&mut writer, &head, &known).await?;
         self.check_month_key(&mut writer).await?;
         self.take_lease(&mut writer).await?;
+        writer.reached(Step::LeaseTaken);
         self.writer = Some(writer);
         self.ready();
         Ok(())
@@ -52,6 +61,8 @@ impl Batcher {
     async fn open_again(&mut self) -> Result<(), Fault> {
         self.core.reads.renew();
         let mut writer = Writer::open(&self.store, false).await?;
+        writer.reached(Step::Reopened);
+        let known = self.memory(&mut writer).await?;
         let head = writer.begin(self.session.boot).await?;
         let verified = verify(&mut writer, &mut self.session, &head).await;
         let resolved = match (&verified, &self.unresolved) {
@@ -61,6 +72,8 @@ impl Batcher {
         writer.rollback().await?;
         verified?;
         let resolved = resolved?;
+        writer.reached(Step::Resolved);
+        check_memory(&mut writer, &head, &known).await?;
         self.check_month_key(&mut writer).await?;
         if let Some(unresolved) = self.unresolved.take() {
             self.settle(unresolved, resolved.is_some());
@@ -68,6 +81,7 @@ impl Batcher {
         let now_us = self.core.preparer.clock.now_us();
         let ttl = self.settings.lease.ttl;
         let leased = writer.renew_lease(self.session.boot, ttl, now_us).await?;
+        writer.reached(Step::Recovered);
         self.writer = Some(writer);
         if leased {
             self.ready();
@@ -86,11 +100,12 @@ impl Batcher {
         };
         let head = std::mem::take(&mut self.session.head);
         let edge = std::mem::take(&mut self.session.edge);
-        let last = self.session.last;
+        let (last, held) = (self.session.last, self.session.held);
         self.session = Session::new(&self.settings.replica, self.core.preparer.clock.now_us());
         self.session.head = head;
         self.session.edge = edge;
         self.session.last = last;
+        self.session.held = held;
         if let Err(fault) = self.take_lease(&mut writer).await {
             // Still without a lease: the next renewal says so.
             self.fail(&fault, Vec::new());
@@ -109,8 +124,10 @@ impl Batcher {
             writer.rollback().await?;
             return Err(fault);
         }
+        writer.reached(Step::Planting);
         // Nothing waits for the answer: a second start finds it done, or does it again.
         writer.commit().await.map_err(CommitFault::into_fault)?;
+        writer.reached(Step::Planted);
         Ok(())
     }
 
@@ -139,7 +156,7 @@ impl Batcher {
                 writer.put_tiles(&full).await?;
             }
         }
-        self.session.edge = edge(writer, head).await?;
+        self.session.edge = edge_of(writer, head).await?;
         Ok(())
     }
 
@@ -149,13 +166,16 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        if size == self.session.published {
+        if self.session.held || size == self.session.published {
             return;
         }
+        writer.reached(Step::Publishing);
         match writer.publish(self.core.preparer.clock.now_us()).await {
             Ok(()) => {
+                writer.reached(Step::Published);
                 self.session.published = size;
                 self.core.published.send_modify(|times| *times += 1);
+                self.write_anchor();
             }
             // The next commit or tick meets the same fault, and deals with it.
             Err(fault) => report(&fault, "a checkpoint was not published"),
@@ -166,7 +186,9 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return Err(LedgerError::Unavailable);
         };
+        writer.reached(Step::SteppingWitness);
         let stepped = writer.step_witness(step).await;
+        writer.reached(Step::WitnessStepped);
         stepped.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
@@ -214,7 +236,9 @@ impl Batcher {
         let Some(writer) = &mut self.writer else {
             return Err(LedgerError::Unavailable);
         };
+        writer.reached(Step::KeepingCosignature);
         let kept = writer.keep_cosignature(kept).await;
+        writer.reached(Step::CosignatureKept);
         kept.map_err(|fault| LedgerError::Store(fault.into_error()))
     }
 
@@ -235,10 +259,14 @@ impl Batcher {
             .await
     }
 
-    fn ready(&self) {
+    pub(super) fn ready(&self) {
         *self.core.boot.write() = self.session.boot;
         self.core.size.send_replace(self.session.head.count());
-        self.set_state(LedgerState::Ready);
+        self.set_state(if self.session.held {
+            LedgerState::Frozen(FreezeReason::Unconfirmed)
+        } else {
+            LedgerState::Ready
+        });
     }
 
     /// The key of this month is there, when entries of this month are, and it is the one that they were written with.
@@ -281,8 +309,17 @@ impl Batcher {
 }
 
 /// The right edge of the tree at a head, from the database.
-pub(super) async fn edge(writer: &mut Writer, head: &Head) -> Result<TileBuilder, Fault> {
-    let size = head.frontier.count();
+pub(super) async fn edge_of(writer: &mut Writer, head: &Head) -> Result<TileBuilder, Fault> {
+    let builder = edge(writer, head.frontier.count()).await?;
+    if builder.frontier() == head.frontier {
+        Ok(builder)
+    } else {
+        Err(Fault::Storage(StoreError::Corrupt("tiles")))
+    }
+}
+
+/// The right edge of the tree of some size, from the database.
+pub(super) async fn edge(writer: &mut Writer, size: u64) -> Result<TileBuilder, Fault> {
     let mut partial = BTreeMap::new();
     let mut nodes = size;
     for level in 0.. {
@@ -298,13 +335,8 @@ pub(super) async fn edge(writer: &mut Writer, head: &Head) -> Result<TileBuilder
         partial.insert(level, hashes.map_err(Fault::Storage)?);
         nodes /= 256;
     }
-    let builder = TileBuilder::resume(size, |tile| partial.get(&tile.level()).map(Vec::as_slice))
-        .map_err(|_| Fault::Storage(StoreError::Corrupt("tiles")))?;
-    if builder.frontier() == head.frontier {
-        Ok(builder)
-    } else {
-        Err(Fault::Storage(StoreError::Corrupt("tiles")))
-    }
+    TileBuilder::resume(size, |tile| partial.get(&tile.level()).map(Vec::as_slice))
+        .map_err(|_| Fault::Storage(StoreError::Corrupt("tiles")))
 }
 
 /// A hash as it is stored.

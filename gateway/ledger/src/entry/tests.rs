@@ -1,6 +1,6 @@
 use banqiao_proto::ledger::v1::{
-    AdminChange, Clock, Decision, Direction, Frontier, Party, Read, Reconciled, ReconciledCount,
-    Replica, Result as CallResult, Summary, SummaryCount,
+    AdminChange, Clock, Decision, Direction, Epoch, Frontier, KeyChange, Party, Read, Reconciled,
+    ReconciledCount, Replica, Result as CallResult, Summary, SummaryCount,
 };
 use proptest::prelude::*;
 
@@ -181,6 +181,14 @@ prop_compose! {
             }),
             admin: Some(AdminChange {
                 action: one, actor: two, target: three.clone(), before, after: Vec::new(),
+            }),
+            epoch: Some(Epoch {
+                epoch: counter, predecessor: three.clone(), checkpoint: four.clone(),
+                receipts: vec![vec![7; 32]], lost: shown,
+            }),
+            key: Some(KeyChange {
+                old_key: four.clone(), old_signature: vec![1; 64], overlap_until_us: time_us,
+                ..KeyChange::default()
             }),
             read: Some(Read { actor: three.clone(), query: four.clone(), shown }),
             reconciled: Some(Reconciled {

@@ -8,7 +8,7 @@ use banqiao_tlog::{
     note::Note,
     proof::{
         SourceError, consistency_proof, consistency_tiles, inclusion_proof, inclusion_tiles,
-        proof_hashes,
+        proof_hashes, root_tiles, tree_root,
     },
     tile::{BundleId, TileId, encode_bundle},
 };
@@ -141,6 +141,26 @@ impl Reader {
     /// When the database cannot be read.
     pub async fn witnessed(&self, origin: &str) -> Result<Option<TreeHead>, StoreError> {
         self.core.reads.witnessed(origin).await
+    }
+
+    /// The newest checkpoint of another log that our witness has cosigned, as that log signed it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn witnessed_note(&self, origin: &str) -> Result<Option<String>, StoreError> {
+        self.core.reads.witnessed_note(origin).await
+    }
+
+    /// Root of the tree over the first entries.
+    ///
+    /// # Errors
+    ///
+    /// When there are not so many, or the database cannot be read.
+    pub async fn root(&self, size: u64) -> Result<Hash, ProofError> {
+        let tiles = self.tiles(root_tiles(size)).await?;
+        let hashes = |id: TileId| tiles.get(&id).map(Vec::as_slice);
+        tree_root(size, &hashes).map_err(ProofError::Outside)
     }
 
     /// The signature lines that other cities' witnesses gave under our checkpoint of some size.

@@ -15,6 +15,12 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// The anchor cannot be used: it is no checkpoint of this log, signed by its key.
+    #[error("the anchor {} is no checkpoint of this ledger", .path.display())]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+    },
     /// What is stored contradicts itself.
     #[error("the stored {0} is corrupt")]
     Corrupt(&'static str),
@@ -86,6 +92,14 @@ pub enum StoreError {
         expected: CityCode,
         /// The city that is stored.
         found: String,
+    },
+    /// The newest checkpoint was signed by another key.
+    #[error(
+        "the newest checkpoint was signed by another key than {key}: name the one before as previous_signing_key"
+    )]
+    OtherKey {
+        /// The key that was configured.
+        key: String,
     },
     /// The database holds the log of another origin: another epoch, or another city's.
     #[error("the database holds the log {found}, not {expected}")]

@@ -1,6 +1,6 @@
 //! The PostgreSQL store. Several replicas contend for the head's row lock: one order without gaps, no fork.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use banqiao_directory::CityCode;
 use banqiao_tlog::tile::Tile;
@@ -17,8 +17,10 @@ use super::{
 use crate::{
     digest::Frontier,
     keyring::Month,
+    ledger::LedgerObserver,
     plan::{Found, Head, Plan, Wanted},
     prepare::CallId,
+    step::Step,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
@@ -39,6 +41,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The connection that writes.
 pub(crate) struct Writer {
     connection: PgConnection,
+    pub(super) observer: Arc<dyn LedgerObserver>,
 }
 
 /// Waits for a statement, but not for ever: a server that is cut off answers nothing at all.
@@ -77,7 +80,10 @@ impl Writer {
             .await;
         setup::check(&mut connection, settings.failover).await?;
         setup::migrate(&mut connection, settings.city).await?;
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            observer: Arc::clone(&settings.observer),
+        })
     }
 
     pub(crate) async fn begin(&mut self, _: Uuid) -> Result<Head, Fault> {
@@ -189,12 +195,15 @@ impl Writer {
         reconcile::steps(&mut self.connection, plan)
             .await
             .map_err(refused)?;
+        self.observer.reached(Step::DocumentsStored);
         write::tiles(&mut self.connection, &plan.tiles)
             .await
             .map_err(refused)?;
+        self.observer.reached(Step::TilesStored);
         write::rows(&mut self.connection, boot, plan)
             .await
             .map_err(refused)?;
+        self.observer.reached(Step::Committing);
         self.commit().await
     }
 
@@ -427,6 +436,32 @@ impl Writer {
         .bind(stored(kept.time_s).map_err(Fault::Storage)?)
         .bind(&kept.line);
         statement(insert.execute(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn published(&mut self) -> Result<Option<String>, Fault> {
+        let newest = query_scalar(
+            "SELECT note FROM checkpoint WHERE ledger = $1 ORDER BY size DESC LIMIT 1",
+        );
+        statement(newest.bind(LEDGER).fetch_optional(&mut self.connection)).await
+    }
+
+    pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
+        let found = query_scalar("SELECT unconfirmed IS NOT NULL FROM head WHERE ledger = $1");
+        statement(found.bind(LEDGER).fetch_one(&mut self.connection)).await
+    }
+
+    pub(crate) async fn put_confirmed(&mut self) -> Result<(), Fault> {
+        let update = query("UPDATE head SET unconfirmed = NULL WHERE ledger = $1").bind(LEDGER);
+        statement(update.execute(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn put_frozen(&mut self, reason: &str) -> Result<(), Fault> {
+        let update = query("UPDATE head SET frozen = $2 WHERE ledger = $1 AND frozen IS NULL")
+            .bind(LEDGER)
+            .bind(reason);
+        statement(update.execute(&mut self.connection)).await?;
         Ok(())
     }
 

@@ -1,8 +1,13 @@
 //! The SQLite store: WAL with `synchronous = FULL`, owned by one process.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use banqiao_directory::CityCode;
 use banqiao_tlog::tile::Tile;
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, Row as _, SqliteConnection, query,
@@ -11,12 +16,15 @@ use sqlx::{
 use uuid::Uuid;
 
 use super::{
-    CONNECT_TIMEOUT, CommitFault, Edge, Expired, Fault, LEDGER, Orphan, StoreError, number, stored,
+    CONNECT_TIMEOUT, CommitFault, Edge, Expired, Fault, LEDGER, Orphan, StoreError, WriterSettings,
+    number, stored,
 };
 use crate::{
     digest::Frontier,
     keyring::Month,
+    ledger::LedgerObserver,
     plan::{Found, Head, Plan, Wanted},
+    step::Step,
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
@@ -33,6 +41,7 @@ mod write;
 use file::FileGuard;
 pub(crate) use file::Ownership;
 pub(crate) use reads::{Reads, tables};
+pub(crate) use setup::options;
 
 /// The connection that writes.
 pub(crate) struct Writer {
@@ -41,25 +50,46 @@ pub(crate) struct Writer {
     /// The lease of the boot, as of the transaction that has begun.
     leased: bool,
     begun: bool,
+    pub(super) observer: Arc<dyn LedgerObserver>,
+    /// A batch is being written, and no other transaction.
+    finishing: Arc<AtomicBool>,
 }
 
 impl Writer {
-    pub(crate) async fn open(path: &Path, city: CityCode, create: bool) -> Result<Self, Fault> {
+    pub(crate) async fn open(
+        path: &Path,
+        settings: &WriterSettings,
+        create: bool,
+    ) -> Result<Self, Fault> {
         let file = FileGuard::open(path, create).map_err(Fault::Storage)?;
-        let options = setup::options(path).disable_statement_logging();
+        let options = options(path).disable_statement_logging();
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
         let mut connection = match connect.await {
             Ok(connected) => connected.map_err(Fault::sqlite)?,
             Err(_) => return Err(Fault::Connection(StoreError::Timeout)),
         };
         setup::check(&mut connection).await?;
-        setup::migrate(&mut connection, city).await?;
+        setup::migrate(&mut connection, settings.city).await?;
         setup::settle(&mut connection).await?;
+        // A small batch is one message with its COMMIT: only SQLite itself can tell when the one turns into the other.
+        let finishing = Arc::new(AtomicBool::new(false));
+        let batch = Arc::clone(&finishing);
+        let observer = Arc::clone(&settings.observer);
+        let mut handle = connection.lock_handle().await.map_err(Fault::sqlite)?;
+        handle.set_commit_hook(move || {
+            if batch.load(Ordering::Relaxed) {
+                observer.reached(Step::Committing);
+            }
+            true
+        });
+        drop(handle);
         Ok(Self {
             connection,
             file,
             leased: false,
             begun: false,
+            observer: Arc::clone(&settings.observer),
+            finishing,
         })
     }
 
@@ -108,7 +138,11 @@ impl Writer {
     }
 
     pub(crate) async fn finish(&mut self, boot: Uuid, plan: &Plan<'_>) -> Result<(), CommitFault> {
-        write::finish(&mut self.connection, boot, plan).await?;
+        self.finishing.store(true, Ordering::Relaxed);
+        let observer = &*self.observer;
+        let finished = write::finish(&mut self.connection, observer, boot, plan).await;
+        self.finishing.store(false, Ordering::Relaxed);
+        finished?;
         self.begun = false;
         Ok(())
     }
@@ -365,6 +399,41 @@ impl Writer {
         .bind(stored(kept.time_s).map_err(Fault::Storage)?)
         .bind(&kept.line);
         insert
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    pub(crate) async fn published(&mut self) -> Result<Option<String>, Fault> {
+        query_scalar("SELECT note FROM checkpoint WHERE ledger = ?1 ORDER BY size DESC LIMIT 1")
+            .bind(LEDGER)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)
+    }
+
+    pub(crate) async fn unconfirmed(&mut self) -> Result<bool, Fault> {
+        query_scalar("SELECT unconfirmed IS NOT NULL FROM head WHERE ledger = ?1")
+            .bind(LEDGER)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)
+    }
+
+    pub(crate) async fn put_confirmed(&mut self) -> Result<(), Fault> {
+        query("UPDATE head SET unconfirmed = NULL WHERE ledger = ?1")
+            .bind(LEDGER)
+            .execute(&mut self.connection)
+            .await
+            .map_err(Fault::sqlite)?;
+        Ok(())
+    }
+
+    pub(crate) async fn put_frozen(&mut self, reason: &str) -> Result<(), Fault> {
+        query("UPDATE head SET frozen = ?2 WHERE ledger = ?1 AND frozen IS NULL")
+            .bind(LEDGER)
+            .bind(reason)
             .execute(&mut self.connection)
             .await
             .map_err(Fault::sqlite)?;

@@ -264,6 +264,7 @@ impl Scene {
             case_number,
             client_address: format!("192.0.2.{}", self.draw.below(256)),
             error_text: String::new(),
+            peer: None,
         };
         let peer = if side == Side::Consumer { to } else { from };
         let entry = Entry {

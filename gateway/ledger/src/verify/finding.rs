@@ -8,7 +8,7 @@ use banqiao_tlog::{
 };
 use uuid::Uuid;
 
-use crate::entry::EntryError;
+use crate::{entry::EntryError, rotation::RotationError};
 
 /// The first thing that is wrong with a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,17 @@ pub enum Problem {
         /// Entries by the head.
         size: u64,
     },
+    /// A KEY entry is not signed by both keys.
+    #[error("it changes the ledger's key, and is not valid")]
+    KeyChange(#[source] RotationError),
+    /// A KEY entry replaces a key that does not sign here.
+    #[error("it replaces a key that is not the one which signs the checkpoints before it")]
+    KeyUnused,
+    /// An epoch after the first does not begin with the entry that names the one before, or one stands elsewhere.
+    #[error(
+        "a later epoch begins with one entry that names the end of the epoch before, and nothing else is one"
+    )]
+    Epoch,
     /// The stored leaf hash is not that of the bytes.
     #[error("its stored leaf hash is not that of its bytes")]
     Leaf,
@@ -190,6 +201,9 @@ pub enum CheckpointProblem {
     /// It is malformed, of another log, or not signed by a known key.
     #[error(transparent)]
     Refused(CheckpointError),
+    /// Its key is known, and it is not the one whose turn it is: no KEY entry names it, or it was replaced.
+    #[error("it is signed by a key that no KEY entry names, or that was replaced")]
+    OtherKey,
     /// It is stored under another size than it states.
     #[error("it states {0} entries")]
     Size(u64),

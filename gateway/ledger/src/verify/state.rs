@@ -2,13 +2,14 @@
 
 use banqiao_tlog::{
     hash::{TreeHead, sha256},
+    note::Verifier,
     verify::TreeVerifier,
 };
 
 use super::walk::{Counts, Trust, Walk};
 
 /// First bytes of a saved state: format and version.
-const MAGIC: &[u8] = b"banqiao-verify-1\n";
+const MAGIC: &[u8] = b"banqiao-verify-2\n";
 
 /// Why a saved state cannot be gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +26,8 @@ pub enum StateError {
     Origin,
 }
 
-/// Written as: [`MAGIC`], digest of origin and keys, the head it is made for, counts, boots, tree, SHA-256 of it all.
+/// Written as: [`MAGIC`], digest of origin and keys, the head it is made for, counts, boots, the keys whose turn
+/// it is, tree, SHA-256 of it all.
 pub(super) fn save(walk: &Walk, head: TreeHead) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&sha256(walk.trust.origin.as_bytes()));
@@ -57,6 +59,17 @@ pub(super) fn save(walk: &Walk, head: TreeHead) -> Vec<u8> {
         bytes.extend_from_slice(boot);
         bytes.extend_from_slice(&due.to_be_bytes());
     }
+    let (retiring, until_us) = match &walk.retiring {
+        Some((key, until_us)) => (Some(key), *until_us),
+        None => (None, 0),
+    };
+    for key in [walk.signing.as_ref(), retiring] {
+        let text = key.map(ToString::to_string).unwrap_or_default();
+        bytes.extend_from_slice(&u64::try_from(text.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes.extend_from_slice(&until_us.to_be_bytes());
+    bytes.extend_from_slice(&walk.time_us.to_be_bytes());
     bytes.extend_from_slice(&walk.tree.to_bytes());
     let digest = sha256(&bytes);
     bytes.extend_from_slice(&digest);
@@ -92,6 +105,10 @@ pub(super) fn load(walk: &mut Walk, bytes: &[u8]) -> Result<(), StateError> {
     for _ in 0..rest.number()? {
         boots.insert(rest.take()?, rest.number()?);
     }
+    let signing = rest.key()?;
+    let retiring = rest.key()?;
+    let until_us = i64::from_be_bytes(rest.take()?);
+    let time_us = i64::from_be_bytes(rest.take()?);
     let tree = TreeVerifier::from_bytes(rest.0).map_err(|_| StateError::Damaged)?;
     walk.earlier = (head.size > tree.size()).then_some(head);
     if head.size == tree.size() && tree.head() != head {
@@ -99,6 +116,9 @@ pub(super) fn load(walk: &mut Walk, bytes: &[u8]) -> Result<(), StateError> {
     }
     walk.counts = counts;
     walk.boots = boots;
+    walk.signing = signing;
+    walk.retiring = retiring.map(|key| (key, until_us));
+    walk.time_us = time_us;
     walk.tree = tree;
     Ok(())
 }
@@ -119,6 +139,20 @@ impl Rest<'_> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(StateError::Damaged)?;
         self.0 = rest;
         Ok(*taken)
+    }
+
+    /// A key, or none.
+    fn key(&mut self) -> Result<Option<Verifier>, StateError> {
+        let length = usize::try_from(self.number()?).map_err(|_| StateError::Damaged)?;
+        let (text, rest) = self.0.split_at_checked(length).ok_or(StateError::Damaged)?;
+        self.0 = rest;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let key = std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        key.map(Some).ok_or(StateError::Damaged)
     }
 
     fn number(&mut self) -> Result<u64, StateError> {

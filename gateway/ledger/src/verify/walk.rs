@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use banqiao_proto::ledger::v1::Entry;
+use banqiao_proto::ledger::v1::{Entry, Kind};
 use banqiao_tlog::{
     checkpoint::{Checkpoint, CheckpointError},
     frontier::root_of,
@@ -14,7 +14,10 @@ use banqiao_tlog::{
 use uuid::Uuid;
 
 use super::finding::{CheckpointProblem, Finding, Problem};
-use crate::entry::{Decoded, decode};
+use crate::{
+    entry::{Decoded, decode},
+    rotation,
+};
 
 /// By what checkpoints are judged.
 #[derive(Debug)]
@@ -60,6 +63,12 @@ pub(super) struct Walk {
     /// The head that an earlier, interrupted part was made for: the tree must have it too.
     pub(super) earlier: Option<TreeHead>,
     pub(super) trust: Arc<Trust>,
+    /// The key that signed the last checkpoint, or that the last KEY entry names.
+    pub(super) signing: Option<Verifier>,
+    /// The key before it, and until when it may sign too, microseconds UTC.
+    pub(super) retiring: Option<(Verifier, i64)>,
+    /// Time of the last entry.
+    pub(super) time_us: i64,
 }
 
 /// An entry that was taken.
@@ -78,6 +87,9 @@ impl Walk {
             counts: Counts::default(),
             earlier: None,
             trust: Arc::new(trust),
+            signing: None,
+            retiring: None,
+            time_us: 0,
         }
     }
 
@@ -93,6 +105,9 @@ impl Walk {
         let entry = match decoded {
             Decoded::Entry(entry) => {
                 self.count(index, &entry)?;
+                self.change_key(index, &entry)?;
+                self.epoch(index, &entry)?;
+                self.time_us = entry.time_us;
                 Some(entry)
             }
             Decoded::Newer { .. } => {
@@ -109,6 +124,83 @@ impl Walk {
             self.earlier = None;
         }
         Ok(Taken { entry, tiles })
+    }
+
+    /// A KEY entry: both keys have signed it, and the old one is the one that signs until here.
+    fn change_key(&mut self, index: u64, entry: &Entry) -> Result<(), Finding> {
+        let Some(change) = &entry.key else {
+            return Ok(());
+        };
+        let found = rotation::read(change, &self.trust.origin)
+            .map_err(|error| Finding::new(index, Problem::KeyChange(error)))?;
+        // Two replicas may say the same.
+        if self.signing.as_ref() == Some(&found.new) {
+            return Ok(());
+        }
+        if self.signing.as_ref().is_some_and(|key| *key != found.old) {
+            return Err(Finding::new(index, Problem::KeyUnused));
+        }
+        self.signing = Some(found.new);
+        self.retiring = Some((found.old, found.until_us));
+        Ok(())
+    }
+
+    /// From its second epoch on a ledger begins with what it takes the place of, and nowhere else is there such an entry.
+    fn epoch(&self, index: u64, entry: &Entry) -> Result<(), Finding> {
+        let number = self.trust.origin.rsplit_once('/').map(|(before, number)| {
+            let number = number.parse::<u64>().unwrap_or(0);
+            (before, number)
+        });
+        let due = number.filter(|(_, number)| index == 0 && *number > 1);
+        let sound = match (due, &entry.epoch) {
+            (None, found) => found.is_none() && entry.kind() != Kind::Epoch,
+            (Some(_), None) => false,
+            (Some((before, number)), Some(found)) => {
+                let predecessor = format!("{before}/{}", number - 1);
+                let note = Note::parse(found.checkpoint.as_bytes()).ok();
+                let last: Option<Checkpoint> = note.and_then(|note| note.text().parse().ok());
+                entry.kind() == Kind::Epoch
+                    && found.epoch == number
+                    && found.predecessor == predecessor
+                    && last.is_some_and(|last| last.origin() == predecessor)
+            }
+        };
+        if sound {
+            Ok(())
+        } else {
+            Err(Finding::new(index, Problem::Epoch))
+        }
+    }
+
+    /// Whether a checkpoint is signed by the key whose turn it is.
+    fn signed(&mut self, note: &Note) -> Result<(), CheckpointProblem> {
+        let refused = |error| CheckpointProblem::Refused(CheckpointError::Signature(error));
+        let trust = Arc::clone(&self.trust);
+        let mut keys = trust.keys.clone();
+        // A key that a trusted one has named is trusted as well.
+        let heirs = [
+            self.signing.as_ref(),
+            self.retiring.as_ref().map(|(key, _)| key),
+        ];
+        let heirs: Vec<Verifier> = heirs.into_iter().flatten().cloned().collect();
+        if heirs.iter().any(|key| keys.contains(key)) {
+            keys.extend(heirs);
+        }
+        let signed = note.verify(&keys).map_err(refused)?;
+        let Some(signing) = &self.signing else {
+            self.signing = signed.first().map(|key| (*key).clone());
+            return Ok(());
+        };
+        let overlapping = self
+            .retiring
+            .as_ref()
+            .filter(|(_, until_us)| self.time_us <= *until_us)
+            .map(|(key, _)| key);
+        if signed.contains(&signing) || overlapping.is_some_and(|key| signed.contains(&key)) {
+            Ok(())
+        } else {
+            Err(CheckpointProblem::OtherKey)
+        }
     }
 
     /// The counter of a replica's boot: it begins at 0 and has no holes (LEDGER.md §1).
@@ -164,7 +256,8 @@ impl Walk {
             return Err(refused(other));
         }
         if trust.demanded {
-            Checkpoint::open(&note, &trust.origin, &trust.keys).map_err(refused)?;
+            self.signed(&note)
+                .map_err(|problem| Finding::checkpoint(size, problem))?;
             self.counts.signatures += 1;
         }
         if checkpoint.size() != size {

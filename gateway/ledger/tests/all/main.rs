@@ -8,8 +8,10 @@
 )]
 
 mod append;
+mod backup;
 mod bed;
 mod calls;
+mod crash;
 mod faults;
 mod index;
 mod keys;
@@ -19,5 +21,6 @@ mod reconcile;
 mod records;
 mod search;
 mod sqlite_faults;
+mod standing;
 mod tree;
 mod verify;

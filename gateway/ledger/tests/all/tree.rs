@@ -1,6 +1,12 @@
 //! The tree over the entries: checkpoints, tiles and proofs, verified with nothing but the log's public key.
 
-use banqiao_ledger::{Append, Appended, KeptCosignature, Ledger, WitnessStep};
+use std::time::Duration;
+
+use banqiao_ledger::{
+    Append, Appended, KeptCosignature, Ledger, WitnessStep,
+    verify::{Step, Verification},
+};
+use banqiao_proto::ledger::v1::{Entry, Kind};
 use banqiao_tlog::{
     checkpoint::Checkpoint,
     hash::{TreeHead, leaf_hash},
@@ -9,10 +15,11 @@ use banqiao_tlog::{
     tile::{Tile, TileId, decode_bundle, tiles},
     verify::{TreeVerifier, compare_tile},
 };
+use sqlx::{Connection as _, SqliteConnection};
 use uuid::Uuid;
 
 use crate::bed::{
-    Bed, ORIGIN, append_all, chain, id, on_both_stores, open, opening, signer, wait_for,
+    Bed, ORIGIN, append_all, chain, entries, id, on_both_stores, open, opening, signer, wait_for,
 };
 
 on_both_stores! {
@@ -187,24 +194,108 @@ async fn log_of_another_origin_is_refused(bed: Bed) {
 async fn new_key_goes_on_with_the_log(bed: Bed) {
     let ledger = bed.open("a").await;
     let old = grow(&ledger, 3).await;
+    published(&ledger).await;
     ledger.close().await;
     let mut settings = bed.settings("a");
     settings.signer = signer(ORIGIN, 2);
-    let ledger = bed.open_with(settings).await;
-    let appended = append_all(&ledger.appender(), vec![opening(id(9))]).await;
-    let appended = appended.into_iter().next().unwrap().unwrap();
-    let note = Note::parse(appended.checkpoint().as_bytes()).unwrap();
-    assert!(Checkpoint::open(&note, ORIGIN, &keys()).is_err());
-    let both = [keys(), vec![signer(ORIGIN, 2).verifier().clone()]].concat();
-    let new = Checkpoint::open(&note, ORIGIN, &both).unwrap().head();
-    let before = head(old[2].checkpoint());
-    let proof = ledger
-        .reader()
-        .consistency(before.size, new.size)
+    // Nobody says that it takes the place of the other.
+    let error = chain(&bed.try_open(settings.clone()).await.unwrap_err());
+    assert!(error.contains("previous_signing_key"), "{error}");
+    settings.previous_signer = Some(signer(ORIGIN, 1));
+    settings.key_overlap = Duration::from_secs(60);
+    for round in 0..2 {
+        let ledger = bed.open_with(settings.clone()).await;
+        let appended = append_all(&ledger.appender(), vec![opening(id(9 + round))]).await;
+        let appended = appended.into_iter().next().unwrap().unwrap();
+        let note = Note::parse(appended.checkpoint().as_bytes()).unwrap();
+        assert!(Checkpoint::open(&note, ORIGIN, &keys()).is_err());
+        let both = [keys(), vec![signer(ORIGIN, 2).verifier().clone()]].concat();
+        let new = Checkpoint::open(&note, ORIGIN, &both).unwrap().head();
+        let before = head(old[2].checkpoint());
+        let proof = ledger
+            .reader()
+            .consistency(before.size, new.size)
+            .await
+            .unwrap();
+        verify_consistency(&before, &new, &proof).unwrap();
+        // Said once, before anything else that the new key signs.
+        let kinds: Vec<Kind> = entries(&ledger).await.iter().map(Entry::kind).collect();
+        assert_eq!(kinds[3], Kind::Key);
+        assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Key).count(), 1);
+        ledger.close().await;
+    }
+    // With both keys, and with the old one, which vouches for the new.
+    let new = signer(ORIGIN, 2).verifier().clone();
+    for keys in [keys(), [keys(), vec![new]].concat()] {
+        assert_eq!(fault(&bed, keys).await, None);
+    }
+}
+
+/// What is wrong with a ledger, by these keys.
+async fn fault(bed: &Bed, keys: Vec<Verifier>) -> Option<String> {
+    let mut verification = Verification::open(&bed.url, keys, None).await.unwrap();
+    loop {
+        match verification.step().await.unwrap() {
+            Step::More(_) => {}
+            Step::Sound => return None,
+            Step::Unsound(finding) => return Some(chain(&finding.problem)),
+        }
+    }
+}
+
+/// Replicas are restarted one after the other: for a while both keys sign.
+#[tokio::test]
+async fn replaced_key_signs_on_until_the_overlap_ends() {
+    let bed = Bed::postgres();
+    let old = bed.open("a").await;
+    grow(&old, 3).await;
+    let mut settings = bed.settings("b");
+    settings.signer = signer(ORIGIN, 2);
+    settings.previous_signer = Some(signer(ORIGIN, 1));
+    settings.key_overlap = Duration::from_secs(60);
+    let new = bed.open_with(settings).await;
+    let appended = new.appender().append(opening(id(1))).await.unwrap();
+    assert_eq!(appended.index, 4);
+    grow(&old, 2).await;
+    assert_eq!(fault(&bed, keys()).await, None);
+    bed.clock.advance_us(61_000_000);
+    grow(&old, 1).await;
+    let said = fault(&bed, keys()).await.unwrap();
+    assert!(said.contains("was replaced"), "{said}");
+    // The new key goes on, and nothing that is shown to others has the old one's signature.
+    new.appender().append(opening(id(2))).await.unwrap();
+    old.close().await;
+    new.close().await;
+}
+
+/// A key that a KEY entry does not name is not believed, though it is a known one.
+#[tokio::test]
+async fn key_that_nobody_announced_is_found() {
+    let bed = Bed::sqlite();
+    let ledger = bed.open("a").await;
+    grow(&ledger, 3).await;
+    published(&ledger).await;
+    ledger.close().await;
+    let head: String = {
+        let mut connection = SqliteConnection::connect(&bed.url).await.unwrap();
+        let note = sqlx::query_scalar("SELECT note FROM head");
+        note.fetch_one(&mut connection).await.unwrap()
+    };
+    let checkpoint: Checkpoint = Note::parse(head.as_bytes())
+        .unwrap()
+        .text()
+        .parse()
+        .unwrap();
+    let forged = checkpoint.sign(&signer(ORIGIN, 2)).unwrap().to_string();
+    let mut connection = SqliteConnection::connect(&bed.url).await.unwrap();
+    sqlx::query("UPDATE head SET note = ?1")
+        .bind(forged)
+        .execute(&mut connection)
         .await
         .unwrap();
-    verify_consistency(&before, &new, &proof).unwrap();
-    ledger.close().await;
+    let both = [keys(), vec![signer(ORIGIN, 2).verifier().clone()]].concat();
+    let said = fault(&bed, both).await.unwrap();
+    assert!(said.contains("no KEY entry names"), "{said}");
 }
 
 /// Lets a test change what nobody may.

@@ -18,7 +18,7 @@ use crate::{
     adopt, credentials, peers,
     reconcile::{self, ReconcileEvent, ReconcileOutcome},
     rights::Snapshot,
-    transparency::{Standing, cosigners::Cosigners, links::Links},
+    transparency::{Standing, cosigners::Cosigners, links::Links, memory},
     worker::{Shared, Worker},
 };
 
@@ -325,6 +325,8 @@ impl Control {
             stop.clone()
                 .run_until_cancelled_owned(async move { this.watch_lease().await }),
         );
+        let confirming = memory::confirm(Arc::clone(&self.shared));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(confirming));
     }
 
     /// A replica that lost its lease ends its calls and begins a new boot.

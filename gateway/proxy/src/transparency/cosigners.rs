@@ -17,7 +17,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use tonic::{body::Body, transport::Channel};
 use tower::Service as _;
 
-use super::{Alarm, Transparency, Witnessed, witness_keys};
+use super::{
+    Alarm, Transparency, Witnessed,
+    memory::{self, Memory},
+    witness_keys,
+};
 use crate::{
     peers::{self, PeerError},
     worker::Shared,
@@ -91,6 +95,9 @@ impl Cosigners {
             let outcome = asked.await.unwrap_or(Err(Uncosigned::Patience));
             if let Err(error) = &outcome {
                 self.channels.remove(&city.code);
+                if matches!(error, Uncosigned::Fork | Uncosigned::Rollback) {
+                    contradicted(shared, city).await;
+                }
                 shared.metrics.cosignature_missing();
                 tracing::info!(city = city.code.as_str(), error = %Chain(error), "not cosigned");
             }
@@ -195,6 +202,17 @@ impl Cosigners {
     }
 }
 
+/// A witness says that it holds something else. If it can show it, with our own signature, the ledger freezes.
+async fn contradicted(shared: &Arc<Shared>, city: &City) {
+    match tokio::time::timeout(PATIENCE, memory::recall(shared, city)).await {
+        Ok(Ok(Memory::Contradicts(proof))) => memory::stop(shared, *proof).await,
+        Ok(Err(error)) => {
+            tracing::warn!(city = city.code.as_str(), error = %Chain(&error), "it shows nothing");
+        }
+        Ok(Ok(Memory::Agrees | Memory::Nothing)) | Err(_) => {}
+    }
+}
+
 fn read(note: &str) -> Option<(Note, Checkpoint)> {
     let note = Note::parse(note.as_bytes()).ok()?;
     let checkpoint = note.text().parse().ok()?;
@@ -216,6 +234,9 @@ impl Transparency {
             Err(Uncosigned::Rollback) => Some(Alarm::Rollback(city)),
             _ => None,
         };
+        if let Some(alarm) = alarm {
+            self.alarm(shared, alarm);
+        }
         let mut state = self.state.lock();
         let witness = state.witnesses.entry(city).or_default();
         match outcome {
@@ -225,16 +246,6 @@ impl Transparency {
                 witness.problem = None;
             }
             Err(error) => witness.problem = Some(Chain(&error).to_string()),
-        }
-        if let Some(alarm) = alarm
-            && state.alarm.replace(alarm) != Some(alarm)
-        {
-            shared.metrics.ledger_alarm(alarm.name());
-            tracing::error!(
-                city = city.as_str(),
-                alarm = alarm.name(),
-                "the ledger contradicts what a witness holds of it"
-            );
         }
     }
 

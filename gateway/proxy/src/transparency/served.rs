@@ -20,7 +20,7 @@ use crate::{forward::Responder, worker::Shared};
 
 /// Below it lie `checkpoint` and `tile/…` (C2SP tlog-tiles).
 pub(crate) const LOG: &str = "/log/";
-/// Below it lies `add-checkpoint` (C2SP tlog-witness).
+/// Below it lie `add-checkpoint` (C2SP tlog-witness) and `checkpoint`, the newest that was cosigned of a log.
 pub(crate) const WITNESS: &str = "/witness/";
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -77,6 +77,7 @@ pub(crate) async fn serve(
     let path = parts.uri.path();
     let answer = match (&parts.method, path) {
         (&Method::POST, "/witness/add-checkpoint") => add_checkpoint(shared, peer, body).await,
+        (&Method::GET, "/witness/checkpoint") => witnessed(shared, parts.uri.query()).await,
         (&Method::GET, _) => match path.strip_prefix(LOG) {
             Some("checkpoint") => checkpoint(shared).await,
             Some(tile) => self::tile(shared, tile).await,
@@ -84,7 +85,7 @@ pub(crate) async fn serve(
         },
         _ => Answer::text(
             StatusCode::METHOD_NOT_ALLOWED,
-            "GET log/checkpoint and log/tile/…, POST witness/add-checkpoint\n",
+            "GET log/checkpoint, log/tile/… and witness/checkpoint, POST witness/add-checkpoint\n",
         ),
     };
     send(answer, responder).await;
@@ -155,6 +156,26 @@ async fn tile(shared: &Shared, path: &str) -> Answer {
         },
         Ok(None) => not_found(),
         Err(error) => Answer::broken("a tile cannot be read", &error),
+    }
+}
+
+/// The newest checkpoint that our witness has cosigned of a log, as that log signed it; 204 where it knows the log and
+/// has cosigned nothing. A log needs it to know that its database is the newest there is.
+async fn witnessed(shared: &Shared, query: Option<&str>) -> Answer {
+    if shared.transparency.witness.is_none() {
+        return Answer::text(StatusCode::NOT_FOUND, "this gateway is no witness\n");
+    }
+    let Some(origin) = query.and_then(|query| query.strip_prefix("origin=")) else {
+        return Answer::text(StatusCode::BAD_REQUEST, "name the log: ?origin=ORIGIN\n");
+    };
+    match shared.ledger.reader().witnessed_note(origin).await {
+        Ok(Some(note)) => Answer::text(StatusCode::OK, note),
+        // An earlier epoch's log is not listed any more, and what was cosigned of it is still told.
+        Ok(None) if city_of_log(&shared.rights.snapshot().directory, origin).is_some() => {
+            Answer::text(StatusCode::NO_CONTENT, "")
+        }
+        Ok(None) => Answer::text(StatusCode::NOT_FOUND, "no such log is listed\n"),
+        Err(error) => Answer::broken("what was witnessed cannot be read", &error),
     }
 }
 

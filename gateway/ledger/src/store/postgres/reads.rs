@@ -198,6 +198,15 @@ impl Reads {
             .map_err(StoreError::Database)
     }
 
+    pub(crate) async fn witnessed_note(&self, origin: &str) -> Result<Option<String>, StoreError> {
+        query_scalar("SELECT note FROM witness_state WHERE ledger = $1 AND origin = $2")
+            .bind(LEDGER)
+            .bind(origin)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(StoreError::Database)
+    }
+
     pub(crate) async fn cosignatures(&self, size: u64) -> Result<Vec<String>, StoreError> {
         query_scalar(
             "SELECT line FROM cosignature WHERE ledger = $1 AND size = $2 ORDER BY witness",

@@ -95,6 +95,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             include_str!("../../../migrations/postgres/0005_reconcile.sql").into_sql_str(),
         ),
         migration(
+            6,
+            "epochs",
+            include_str!("../../../migrations/postgres/0006_epochs.sql").into_sql_str(),
+        ),
+        migration(
             7,
             "ranges",
             include_str!("../../../migrations/postgres/0007_ranges.sql").into_sql_str(),

@@ -20,7 +20,7 @@ const STATEMENTS: usize = 128;
 /// Pages of WAL before they are moved into the file: 16 MiB, so that a page that many commits touch moves once.
 const CHECKPOINT_PAGES: &str = "4000";
 
-pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -91,6 +91,11 @@ pub(super) async fn migrate(
             5,
             "reconcile",
             include_str!("../../../migrations/sqlite/0005_reconcile.sql").into_sql_str(),
+        ),
+        migration(
+            6,
+            "epochs",
+            include_str!("../../../migrations/sqlite/0006_epochs.sql").into_sql_str(),
         ),
         migration(
             7,

@@ -19,8 +19,10 @@ use super::{
 };
 use crate::{
     append::EvidenceKind,
+    ledger::LedgerObserver,
     plan::{Call, Claim, EntryRow, Found, Plan, Wanted},
     private::{Sealed, Token},
+    step::Step,
     store::{CommitFault, Fault, stored},
 };
 
@@ -92,12 +94,14 @@ struct Rows<'p, 'a> {
 /// Writes every row of a batch, advances the head and commits.
 pub(super) async fn finish(
     connection: &mut SqliteConnection,
+    observer: &dyn LedgerObserver,
     boot: Uuid,
     plan: &Plan<'_>,
 ) -> Result<(), CommitFault> {
     let refused = CommitFault::Refused;
     documents(connection, plan).await.map_err(refused)?;
     steps(connection, plan).await.map_err(refused)?;
+    observer.reached(Step::DocumentsStored);
     for (month, id) in &plan.months {
         let insert = query("INSERT INTO month_key (ledger, month, key_id) VALUES (?1, ?2, ?3)")
             .bind(LEDGER)
@@ -111,6 +115,7 @@ pub(super) async fn finish(
         .execute(&mut *connection, &plan.tiles, rows::tile)
         .await
         .map_err(refused)?;
+    observer.reached(Step::TilesStored);
     let rows = Rows {
         entries: &plan.entries,
         private: plan
@@ -139,6 +144,7 @@ pub(super) async fn finish(
         }
         None => {
             rows.write(connection, boot).await.map_err(refused)?;
+            observer.reached(Step::RowsStored);
             let mut arguments = SqliteArguments::default();
             head(&mut arguments, plan)
                 .map_err(unbound)
