@@ -20,7 +20,7 @@ use std::{
 };
 
 use banqiao_directory::{CityCode, Clock, SpiffeId};
-use banqiao_proxy::{Limits, ReconcileSettings};
+use banqiao_proxy::{Limits, ReconcileSettings, TransparencySettings};
 use banqiao_telemetry::TelemetrySettings;
 
 use crate::exit::Stop;
@@ -147,6 +147,8 @@ pub struct LedgerConfig {
     pub epoch: u64,
     /// The key that cosigns other cities' checkpoints, where this gateway is a witness.
     pub witness_key: Option<PathBuf>,
+    /// How the other cities' witnesses are watched.
+    pub transparency: TransparencySettings,
     /// Entries that may wait for a commit.
     pub queue: usize,
     /// The PostgreSQL server may fail over to a standby: then it must replicate synchronously.

@@ -211,6 +211,7 @@ pub(crate) async fn build(
         directory_pin: config.directory.pin,
         crl_files: config.crls.files.clone(),
         reconcile: config.reconcile,
+        transparency: config.ledger.transparency,
         refresh: config.directory.refresh.min(config.crls.refresh),
         metrics,
         tracer: telemetry.tracer().clone(),

@@ -34,7 +34,7 @@ use crate::{
     rights::{Rights, Route, Snapshot},
     settings::Limits,
     state,
-    transparency::Transparency,
+    transparency::{Transparency, TransparencySettings},
     worker::{self, Running, Shared},
 };
 
@@ -78,6 +78,8 @@ pub struct Parts {
     pub crl_files: Vec<PathBuf>,
     /// When the ledger is compared with those of the other cities.
     pub reconcile: ReconcileSettings,
+    /// How the other cities' witnesses are watched.
+    pub transparency: TransparencySettings,
     /// How often peers are asked for directories, CRLs and catalogues.
     pub refresh: Duration,
     /// Measurements.
@@ -191,7 +193,7 @@ impl Gateway {
             identity: parts.identity,
             ledger: parts.ledger,
             local: LocalServices::new(),
-            transparency: Transparency::new(parts.witness),
+            transparency: Transparency::new(parts.witness, parts.transparency),
             receipts: Receipts::default(),
             credentials: Kept::default(),
             reconciliation: Reconciliation::new(parts.reconcile),

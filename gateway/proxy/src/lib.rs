@@ -55,7 +55,10 @@ pub use reconcile::{
 };
 pub use rights::{Route, Snapshot};
 pub use settings::Limits;
-pub use transparency::{Alarm, LinkState, Standing, WitnessState, Witnessed};
+pub use transparency::{
+    Alarm, DEFAULT_MONITOR_INTERVAL, DEFAULT_WITNESS_PATIENCE, LinkState, Standing,
+    TransparencySettings, WitnessState, Witnessed,
+};
 
 use std::path::PathBuf;
 

@@ -6,14 +6,19 @@
 pub(crate) mod cosigners;
 pub(crate) mod links;
 pub(crate) mod memory;
+pub(crate) mod monitor;
 pub(crate) mod served;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use banqiao_directory::{City, CityCode, Directory, NoteKeyKind};
 use banqiao_tlog::{
     cosignature::{WitnessSigner, WitnessVerifier},
-    hash::TreeHead,
+    hash::{Hash, TreeHead},
     note::Verifier,
 };
 pub use links::LinkState;
@@ -23,12 +28,38 @@ use crate::worker::Shared;
 
 /// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
 const DEGRADED_AFTER_S: i64 = 60;
+/// A witness that has cosigned nothing for so long is missing: with the pause between two looks that is told within a
+/// minute.
+pub const DEFAULT_WITNESS_PATIENCE: Duration = Duration::from_secs(50);
+/// How often what each witness saw of each other ledger is fetched (LEDGER.md §3, Monitors).
+pub const DEFAULT_MONITOR_INTERVAL: Duration = Duration::from_secs(30);
+/// Checkpoints that wait for their quorum; beyond it the oldest are given up.
+const GATHERING: usize = 64;
+
+/// How the other cities' witnesses are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransparencySettings {
+    /// How long a witness may cosign nothing before it is missing.
+    pub witness_patience: Duration,
+    /// How often what each witness saw of each other ledger is fetched.
+    pub monitor_interval: Duration,
+}
+
+impl Default for TransparencySettings {
+    fn default() -> Self {
+        Self {
+            witness_patience: DEFAULT_WITNESS_PATIENCE,
+            monitor_interval: DEFAULT_MONITOR_INTERVAL,
+        }
+    }
+}
 
 /// What this gateway knows of its ledger's standing with the other cities.
 #[derive(Debug)]
 pub(crate) struct Transparency {
     /// Cosigns other cities' checkpoints, where this gateway has the key of its city's witness.
     witness: Option<Arc<WitnessSigner>>,
+    settings: TransparencySettings,
     state: Mutex<State>,
 }
 
@@ -36,10 +67,21 @@ pub(crate) struct Transparency {
 struct State {
     witnesses: BTreeMap<CityCode, WitnessState>,
     witnessed: Option<Witnessed>,
+    /// By size, the checkpoints behind the witnessed one that wait for their quorum.
+    gathering: BTreeMap<u64, Gathering>,
     /// Since when there is a published checkpoint that is not witnessed, seconds since 1970.
     waiting_since_s: Option<i64>,
     alarm: Option<Alarm>,
     links: BTreeMap<CityCode, LinkState>,
+}
+
+/// A published checkpoint without its quorum.
+#[derive(Debug)]
+struct Gathering {
+    root: Hash,
+    /// When it was first shown, seconds since 1970.
+    since_s: i64,
+    cosigned_by: BTreeSet<CityCode>,
 }
 
 /// What another city's witness has said of our ledger.
@@ -49,6 +91,10 @@ pub struct WitnessState {
     pub cosigned: Option<TreeHead>,
     /// When, in seconds since 1970 by its own clock.
     pub cosigned_at_s: u64,
+    /// When it last cosigned, or was first asked, in seconds since 1970 by our clock.
+    pub heard_s: i64,
+    /// Since when it has cosigned nothing, in seconds since 1970, where that is longer than it may be.
+    pub missing_since_s: Option<i64>,
     /// Why it did not cosign the last one.
     pub problem: Option<String>,
 }
@@ -106,9 +152,10 @@ pub struct Standing {
 }
 
 impl Transparency {
-    pub(crate) fn new(witness: Option<Arc<WitnessSigner>>) -> Self {
+    pub(crate) fn new(witness: Option<Arc<WitnessSigner>>, settings: TransparencySettings) -> Self {
         Self {
             witness,
+            settings,
             state: Mutex::default(),
         }
     }

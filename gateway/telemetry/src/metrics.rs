@@ -217,6 +217,11 @@ impl Metrics {
         gauges.ledger_witness_wait_s.set(waiting_s);
     }
 
+    /// The other cities' witnesses, and whether each has cosigned nothing for longer than it may. Replaces what was known.
+    pub fn witnesses<'a>(&self, witnesses: impl IntoIterator<Item = (&'a str, bool)>) {
+        self.0.gauges.replace_witnesses(witnesses);
+    }
+
     /// A receipt of another city was verified, missed or refused.
     pub fn receipt(&self, outcome: &'static str) {
         self.0.receipts.count(outcome, &[]);

@@ -20,6 +20,7 @@ use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{Actor, Core, grants::timestamp, invalid, refusal};
+use crate::moment;
 
 /// Largest registration in bytes, over all its services: each keeps the whole set.
 const MAX_REGISTRATION_BYTES: usize = 32 << 20;
@@ -413,7 +414,24 @@ impl Admin {
                     .to_owned(),
             );
         }
+        for (city, witness) in &standing.witnesses {
+            if let Some(since_s) = witness.missing_since_s {
+                let problem = witness
+                    .problem
+                    .as_deref()
+                    .unwrap_or("it has not answered yet");
+                warnings.push(format!(
+                    "the witness of {city} is missing: it has cosigned nothing since {}: {problem}",
+                    moment::utc(since_s.saturating_mul(1_000_000))
+                ));
+            }
+        }
         for (city, link) in &standing.links {
+            if let Some((signed, shown)) = link.behind {
+                warnings.push(format!(
+                    "ALARM: {city} shows a ledger of {shown} entries, and has signed {signed}: it was rolled back"
+                ));
+            }
             if link.forked {
                 warnings.push(format!(
                     "ALARM: {city} has signed two histories of its ledger; both are kept"

@@ -8,8 +8,8 @@ use std::{
 use banqiao_directory::{CityCode, Clock};
 use banqiao_ledger::DEFAULT_SUMMARY_INTERVAL;
 use banqiao_proxy::{
-    DEFAULT_RECONCILE_GRACE, DEFAULT_RECONCILE_INTERVAL, DEFAULT_RECONCILE_WINDOW,
-    ReconcileSettings,
+    DEFAULT_MONITOR_INTERVAL, DEFAULT_RECONCILE_GRACE, DEFAULT_RECONCILE_INTERVAL,
+    DEFAULT_RECONCILE_WINDOW, DEFAULT_WITNESS_PATIENCE, ReconcileSettings, TransparencySettings,
 };
 use banqiao_telemetry::{LogFormat, RawTelemetry, Resource, TelemetrySettings};
 use toml::de::DeTable;
@@ -316,6 +316,11 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
     let summary_interval = section.setting("summary_interval", DEFAULT_SUMMARY_INTERVAL, &range);
     let range = Duration::ZERO..=seconds(60);
     let clock_error = section.setting("clock_error", Duration::ZERO, &range);
+    let range = seconds(1)..=seconds(3_600);
+    let transparency = TransparencySettings {
+        witness_patience: section.setting("witness_patience", DEFAULT_WITNESS_PATIENCE, &range),
+        monitor_interval: section.setting("monitor_interval", DEFAULT_MONITOR_INTERVAL, &range),
+    };
     section.finish();
     let queue = usize::try_from(queue).ok()?;
     Some(LedgerConfig {
@@ -325,6 +330,7 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
         previous_signing_key: previous.map(|key| key.value),
         epoch,
         witness_key: witness_key.map(|key| key.value),
+        transparency,
         queue,
         failover,
         anchor: anchor.map(|anchor| anchor.value),

@@ -18,14 +18,12 @@ use crate::{
     adopt, credentials, peers,
     reconcile::{self, ReconcileEvent, ReconcileOutcome},
     rights::Snapshot,
-    transparency::{Standing, cosigners::Cosigners, links::Links, memory},
+    transparency::{Standing, cosigners, links::Links, memory, monitor},
     worker::{Shared, Worker},
 };
 
 pub use crate::adopt::AdoptError as PublishError;
 
-/// How often a witness that has not cosigned is asked again.
-const WITNESS_EVERY: Duration = Duration::from_secs(5);
 /// Largest answer with the entries of one exchange.
 const MAX_ENTRIES_BYTES: usize = 64 << 20;
 /// How often receipts are linked to witnessed checkpoints: they have a minute (LEDGER.md §3).
@@ -292,20 +290,10 @@ impl Control {
                     .await;
             }
         }));
-        let this = self.clone();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
-            let mut cosigners = Cosigners::default();
-            let mut published = this.shared.ledger.published();
-            let mut ticks = each(WITNESS_EVERY);
-            loop {
-                cosigners.submit(&this.shared).await;
-                // A checkpoint that was published meanwhile does not wait for the tick; a witness that was away does.
-                tokio::select! {
-                    _ = ticks.tick() => {}
-                    changed = published.changed() => if changed.is_err() { return },
-                }
-            }
-        }));
+        let asking = cosigners::run(Arc::clone(&self.shared));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(asking));
+        let monitoring = monitor::run(Arc::clone(&self.shared));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(monitoring));
         let shared = Arc::clone(&self.shared);
         tasks.spawn(
             stop.clone()

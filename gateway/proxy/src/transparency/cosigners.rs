@@ -1,7 +1,11 @@
 //! The log's side of witnessing: each published checkpoint goes to the other cities' witnesses, and what they answer is
 //! verified, kept and watched.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use banqiao_directory::{City, CityCode};
 use banqiao_ledger::{KeptCosignature, ProofError, StoreError};
@@ -14,11 +18,15 @@ use banqiao_tlog::{
 };
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
+use tokio::{
+    task::{self, JoinSet},
+    time::{MissedTickBehavior, interval},
+};
 use tonic::{body::Body, transport::Channel};
 use tower::Service as _;
 
 use super::{
-    Alarm, Transparency, Witnessed,
+    Alarm, GATHERING, Gathering, Transparency, WitnessState, Witnessed,
     memory::{self, Memory},
     witness_keys,
 };
@@ -32,12 +40,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer: a few signature lines.
 const MAX_REPLY: usize = 16 * 1024;
 
-/// The connections to the other cities' witnesses, and how far each of them is.
+/// How often a witness that has not cosigned is asked again.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// What is known of the other cities' witnesses, and who is being asked.
 #[derive(Default)]
-pub(crate) struct Cosigners {
-    channels: HashMap<CityCode, Channel>,
-    /// What each witness is known to have cosigned last.
-    known: HashMap<CityCode, u64>,
+struct Cosigners {
+    /// Those that nobody is asking at the moment.
+    idle: HashMap<CityCode, Witness>,
+    asked: JoinSet<Answered>,
+    /// Whom each task asks.
+    busy: HashMap<task::Id, CityCode>,
+}
+
+/// The connection to a witness, and how far it is.
+#[derive(Default)]
+struct Witness {
+    channel: Option<Channel>,
+    /// The size that it is known to have cosigned last.
+    known: u64,
+}
+
+/// What came of asking a witness.
+struct Answered {
+    city: CityCode,
+    witness: Witness,
+    outcome: Result<(TreeHead, u64), Uncosigned>,
 }
 
 /// Why a witness has not cosigned.
@@ -65,9 +93,37 @@ enum Uncosigned {
     Transport(#[from] tonic::transport::Error),
 }
 
+/// Brings each newest published checkpoint before every witness that has not cosigned it, each at its own pace: one that
+/// hangs delays no other.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut cosigners = Cosigners::default();
+    let mut published = shared.ledger.published();
+    let patience = shared.transparency.settings.witness_patience;
+    let mut ticks = interval(EVERY.min(patience / 2));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // A checkpoint that was published meanwhile does not wait for the tick; a witness that was away does.
+        tokio::select! {
+            _ = ticks.tick() => cosigners.submit(&shared).await,
+            changed = published.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                cosigners.submit(&shared).await;
+            }
+            Some(ended) = cosigners.asked.join_next_with_id() => {
+                if cosigners.ended(&shared, ended) {
+                    cosigners.submit(&shared).await;
+                }
+            }
+        }
+    }
+}
+
 impl Cosigners {
-    /// Brings the newest published checkpoint before every witness that has not cosigned it.
-    pub(crate) async fn submit(&mut self, shared: &Arc<Shared>) {
+    /// Shows the newest published checkpoint to those who have not cosigned it, and to those not heard of for half of
+    /// their patience: an idle ledger notices a missing witness too.
+    async fn submit(&mut self, shared: &Arc<Shared>) {
         let reader = shared.ledger.reader();
         let note = match reader.checkpoint().await {
             Ok(Some(note)) => note,
@@ -82,37 +138,90 @@ impl Cosigners {
             return;
         };
         let snapshot = shared.rights.snapshot();
-        let others = snapshot
-            .directory
-            .cities()
-            .iter()
-            .filter(|city| city.code != shared.names.city && city.witness.is_some());
-        for city in others {
-            if shared.transparency.has_cosigned(city.code, &checkpoint) {
+        let others = || {
+            let cities = snapshot.directory.cities().iter();
+            cities.filter(|city| city.code != shared.names.city && city.witness.is_some())
+        };
+        let transparency = &shared.transparency;
+        transparency.watch(shared, &others().map(|city| city.code).collect());
+        if let Some(quorum) = quorum(shared) {
+            transparency.gather(shared, &checkpoint.head(), quorum);
+        }
+        for city in others() {
+            let busy = self.busy.values().any(|busy| *busy == city.code);
+            if busy || transparency.has_cosigned(shared, city.code, &checkpoint) {
                 continue;
             }
-            let asked = tokio::time::timeout(PATIENCE, self.ask(shared, city, &note, &checkpoint));
-            let outcome = asked.await.unwrap_or(Err(Uncosigned::Patience));
-            if let Err(error) = &outcome {
-                self.channels.remove(&city.code);
-                if matches!(error, Uncosigned::Fork | Uncosigned::Rollback) {
-                    contradicted(shared, city).await;
-                }
-                shared.metrics.cosignature_missing();
-                tracing::info!(city = city.code.as_str(), error = %Chain(error), "not cosigned");
-            }
-            shared.transparency.heard(shared, city.code, outcome);
-        }
-        let quorum = snapshot
-            .directory
-            .city(shared.names.city)
-            .and_then(|city| city.witness.as_ref())
-            .map(|witness| witness.quorum);
-        if let Some(quorum) = quorum {
-            shared.transparency.count(shared, &checkpoint, quorum);
+            let witness = self.idle.remove(&city.code).unwrap_or_default();
+            let asking = ask(
+                Arc::clone(shared),
+                city.clone(),
+                witness,
+                note.clone(),
+                checkpoint.clone(),
+            );
+            let task = self.asked.spawn(asking);
+            self.busy.insert(task.id(), city.code);
         }
     }
 
+    /// Takes what a witness answered. Whether it can be shown what was published meanwhile: one that failed waits.
+    fn ended(
+        &mut self,
+        shared: &Shared,
+        ended: Result<(task::Id, Answered), task::JoinError>,
+    ) -> bool {
+        let (id, answered) = match ended {
+            Ok((id, answered)) => (id, Some(answered)),
+            Err(error) => (error.id(), None),
+        };
+        self.busy.remove(&id);
+        let Some(answered) = answered else {
+            return false;
+        };
+        let cosigned = answered.outcome.is_ok();
+        self.idle.insert(answered.city, answered.witness);
+        let transparency = &shared.transparency;
+        transparency.heard(shared, answered.city, answered.outcome);
+        if let Some(quorum) = quorum(shared) {
+            transparency.count(shared, quorum);
+        }
+        cosigned
+    }
+}
+
+/// How many cosignatures make a checkpoint of ours witnessed.
+fn quorum(shared: &Shared) -> Option<u32> {
+    let snapshot = shared.rights.snapshot();
+    let city = snapshot.directory.city(shared.names.city)?;
+    city.witness.as_ref().map(|witness| witness.quorum)
+}
+
+async fn ask(
+    shared: Arc<Shared>,
+    city: City,
+    mut witness: Witness,
+    note: Note,
+    checkpoint: Checkpoint,
+) -> Answered {
+    let asked = tokio::time::timeout(PATIENCE, witness.ask(&shared, &city, &note, &checkpoint));
+    let outcome = asked.await.unwrap_or(Err(Uncosigned::Patience));
+    if let Err(error) = &outcome {
+        witness.channel = None;
+        if matches!(error, Uncosigned::Fork | Uncosigned::Rollback) {
+            contradicted(&shared, &city).await;
+        }
+        shared.metrics.cosignature_missing();
+        tracing::info!(city = city.code.as_str(), error = %Chain(error), "not cosigned");
+    }
+    Answered {
+        city: city.code,
+        witness,
+        outcome,
+    }
+}
+
+impl Witness {
     /// Asks a witness; at most twice, because the first answer may be how far it is.
     async fn ask(
         &mut self,
@@ -123,7 +232,7 @@ impl Cosigners {
     ) -> Result<(TreeHead, u64), Uncosigned> {
         let size = checkpoint.size();
         for _ in 0..2 {
-            let old = self.known.get(&city.code).copied().unwrap_or(0).min(size);
+            let old = self.known.min(size);
             let proof = if old == 0 || old == size {
                 Vec::new()
             } else {
@@ -142,7 +251,7 @@ impl Cosigners {
                             })
                         })
                         .ok_or(Uncosigned::Malformed)?;
-                    self.known.insert(city.code, size);
+                    self.known = size;
                     let kept = KeptCosignature {
                         size,
                         witness: key.name().to_owned(),
@@ -159,11 +268,11 @@ impl Cosigners {
                     if theirs > shared.ledger.reader().size().await? {
                         return Err(Uncosigned::Rollback);
                     }
-                    self.known.insert(city.code, theirs);
+                    self.known = theirs;
                     return Err(Uncosigned::Status(409));
                 }
                 Reply::Conflict(theirs) => {
-                    self.known.insert(city.code, theirs);
+                    self.known = theirs;
                 }
                 Reply::Refused(422) => return Err(Uncosigned::Fork),
                 Reply::Refused(status) => return Err(Uncosigned::Status(status)),
@@ -179,12 +288,9 @@ impl Cosigners {
         city: &City,
         request: &AddCheckpoint,
     ) -> Result<Reply, Uncosigned> {
-        let channel = match self.channels.get_mut(&city.code) {
+        let channel = match &mut self.channel {
             Some(channel) => channel,
-            None => {
-                let channel = peers::channel(shared, city).await?;
-                self.channels.entry(city.code).or_insert(channel)
-            }
+            none => none.insert(peers::channel(shared, city).await?),
         };
         let http = Request::builder()
             .method(Method::POST)
@@ -220,12 +326,49 @@ fn read(note: &str) -> Option<(Note, Checkpoint)> {
 }
 
 impl Transparency {
-    fn has_cosigned(&self, city: CityCode, checkpoint: &Checkpoint) -> bool {
+    fn has_cosigned(&self, shared: &Shared, city: CityCode, checkpoint: &Checkpoint) -> bool {
         let state = self.state.lock();
-        state
-            .witnesses
-            .get(&city)
-            .is_some_and(|witness| witness.cosigned == Some(checkpoint.head()))
+        let half_s = self.patience_s() / 2;
+        state.witnesses.get(&city).is_some_and(|witness| {
+            witness.cosigned == Some(checkpoint.head())
+                && shared.clock.now_s().saturating_sub(witness.heard_s) < half_s.max(1)
+        })
+    }
+
+    fn patience_s(&self) -> i64 {
+        i64::try_from(self.settings.witness_patience.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Says of every witness that the directory lists whether it is missing, once each time.
+    fn watch(&self, shared: &Shared, listed: &BTreeSet<CityCode>) {
+        let now_s = shared.clock.now_s();
+        let mut state = self.state.lock();
+        state.witnesses.retain(|city, _| listed.contains(city));
+        for city in listed {
+            let witness = state
+                .witnesses
+                .entry(*city)
+                .or_insert_with(|| WitnessState {
+                    heard_s: now_s,
+                    ..WitnessState::default()
+                });
+            let late = now_s.saturating_sub(witness.heard_s) > self.patience_s();
+            if late && witness.missing_since_s.is_none() {
+                witness.missing_since_s = Some(witness.heard_s);
+                tracing::warn!(
+                    city = city.as_str(),
+                    problem = witness
+                        .problem
+                        .as_deref()
+                        .unwrap_or("it has not answered yet"),
+                    "a witness is missing: it cosigns nothing"
+                );
+            }
+        }
+        let witnesses = state.witnesses.iter();
+        let missing =
+            witnesses.map(|(city, witness)| (city.as_str(), witness.missing_since_s.is_some()));
+        shared.metrics.witnesses(missing);
     }
 
     fn heard(&self, shared: &Shared, city: CityCode, outcome: Result<(TreeHead, u64), Uncosigned>) {
@@ -243,29 +386,55 @@ impl Transparency {
             Ok((head, time_s)) => {
                 witness.cosigned = Some(head);
                 witness.cosigned_at_s = time_s;
+                witness.heard_s = shared.clock.now_s();
                 witness.problem = None;
+                if witness.missing_since_s.take().is_some() {
+                    tracing::info!(city = city.as_str(), "a witness is back");
+                }
+                let gathering = state.gathering.get_mut(&head.size);
+                if let Some(gathering) = gathering.filter(|it| it.root == head.root) {
+                    gathering.cosigned_by.insert(city);
+                }
             }
             Err(error) => witness.problem = Some(Chain(&error).to_string()),
         }
     }
 
-    /// Whether a checkpoint has its quorum now, and since when one has not.
-    fn count(&self, shared: &Shared, checkpoint: &Checkpoint, quorum: u32) {
+    /// A checkpoint is shown: it waits for its quorum, unless it has it.
+    fn gather(&self, shared: &Shared, head: &TreeHead, quorum: u32) {
+        let mut state = self.state.lock();
+        if state.witnessed.is_none_or(|held| held.head != *head) {
+            let since_s = shared.clock.now_s();
+            state.waiting_since_s.get_or_insert(since_s);
+            state.gathering.entry(head.size).or_insert(Gathering {
+                root: head.root,
+                since_s,
+                cosigned_by: BTreeSet::new(),
+            });
+            while state.gathering.len() > GATHERING {
+                state.gathering.pop_first();
+            }
+        }
+        drop(state);
+        self.count(shared, quorum);
+    }
+
+    /// Which is the newest checkpoint with its quorum now, and since when one has not.
+    fn count(&self, shared: &Shared, quorum: u32) {
         let now_s = shared.clock.now_s();
         let mut state = self.state.lock();
-        let head = checkpoint.head();
-        let cosigned = state
-            .witnesses
-            .values()
-            .filter(|witness| witness.cosigned == Some(head))
-            .count();
-        if usize::try_from(quorum).is_ok_and(|quorum| cosigned >= quorum) {
-            if state.witnessed.is_none_or(|held| held.head != head) {
-                state.witnessed = Some(Witnessed { head, at_s: now_s });
-            }
-            state.waiting_since_s = None;
-        } else {
-            state.waiting_since_s.get_or_insert(now_s);
+        let complete = state.gathering.iter().rev().find(|(_, gathering)| {
+            usize::try_from(quorum).is_ok_and(|quorum| gathering.cosigned_by.len() >= quorum)
+        });
+        if let Some((&size, gathering)) = complete {
+            let head = TreeHead {
+                size,
+                root: gathering.root,
+            };
+            state.witnessed = Some(Witnessed { head, at_s: now_s });
+            state.gathering.retain(|waiting, _| *waiting > size);
+            let waiting = state.gathering.values().map(|it| it.since_s).min();
+            state.waiting_since_s = waiting;
         }
         let witnessed = state.witnessed.map_or(0, |witnessed| witnessed.head.size);
         let waiting_s = state

@@ -58,6 +58,8 @@ pub struct LinkState {
     pub problem: Option<String>,
     /// The city has signed two histories.
     pub forked: bool,
+    /// Entries that the city has signed and a witness saw, and how many fewer it shows since.
+    pub behind: Option<(u64, u64)>,
 }
 
 /// The connections to the other cities' logs.

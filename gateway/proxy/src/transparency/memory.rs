@@ -78,10 +78,16 @@ pub(super) async fn recall(shared: &Arc<Shared>, city: &City) -> Result<Memory, 
     }
 }
 
-async fn fetch(mut channel: Channel, origin: &str) -> Result<Option<String>, Unheard> {
+/// What a witness has cosigned last of a log, as that log signed it.
+pub(super) async fn fetch(channel: Channel, origin: &str) -> Result<Option<String>, Unheard> {
+    note_at(channel, format!("/witness/checkpoint?origin={origin}")).await
+}
+
+/// The note at a path of a gateway, if there is one.
+pub(super) async fn note_at(mut channel: Channel, path: String) -> Result<Option<String>, Unheard> {
     let http = Request::builder()
         .method(Method::GET)
-        .uri(format!("/witness/checkpoint?origin={origin}"))
+        .uri(path)
         .body(Body::new(Empty::new()))
         .map_err(|_| Unheard::Malformed)?;
     std::future::poll_fn(|cx| channel.poll_ready(cx)).await?;

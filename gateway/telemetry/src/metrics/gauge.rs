@@ -95,6 +95,7 @@ pub(super) struct Gauges {
     pub(super) ledger_size: Value,
     pub(super) ledger_witness_wait_s: Value,
     pub(super) ledger_witnessed: Value,
+    witnesses_missing: Mutex<BTreeMap<Arc<str>, bool>>,
     pub(super) ledger_writable: Value,
     pub(super) queue_depth: Value,
 }
@@ -128,6 +129,19 @@ impl Gauges {
         *self.crl_next_update_s.lock() = known;
     }
 
+    pub(super) fn replace_witnesses<'a>(
+        &self,
+        witnesses: impl IntoIterator<Item = (&'a str, bool)>,
+    ) {
+        let mut known = BTreeMap::new();
+        for (city, missing) in witnesses {
+            let city = if known.len() < WORDS { city } else { OTHER };
+            // Of those that share a label one that is missing is enough.
+            *known.entry(Arc::from(city)).or_insert(false) |= missing;
+        }
+        *self.witnesses_missing.lock() = known;
+    }
+
     fn register_counts(self: &Arc<Self>, meter: &Meter) {
         let gauges = Arc::clone(self);
         meter
@@ -137,6 +151,19 @@ impl Gauges {
                 for (side, calls) in Side::ALL.iter().zip(&gauges.calls) {
                     let label = KeyValue::new("side", side.as_str());
                     observer.observe(calls.load(Ordering::Relaxed), &[label]);
+                }
+            })
+            .build();
+        let gauges = Arc::clone(self);
+        meter
+            .i64_observable_gauge("banqiao.ledger.witness.missing")
+            .with_description(
+                "1 while another city's witness has cosigned nothing for longer than it may, else 0.",
+            )
+            .with_callback(move |observer| {
+                for (city, missing) in &*gauges.witnesses_missing.lock() {
+                    let label = KeyValue::new("peer_city", Arc::clone(city));
+                    observer.observe(i64::from(*missing), &[label]);
                 }
             })
             .build();

@@ -325,6 +325,7 @@ fn eventful() -> Telemetry {
     metrics.receipt("verified");
     metrics.discrepancies("370600", "only_here", 3);
     metrics.ledger_witnessed(8, 12);
+    metrics.witnesses([("370600", true), ("370700", false)]);
     metrics.witness_cosigned();
     metrics.witness_refused(409);
     metrics.witness_refused(422);
@@ -358,6 +359,7 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         "banqiao_ledger_failures_total counter",
         "banqiao_ledger_queue_depth gauge",
         "banqiao_ledger_size gauge",
+        "banqiao_ledger_witness_missing gauge",
         "banqiao_ledger_witness_wait_seconds gauge",
         "banqiao_ledger_witnessed gauge",
         "banqiao_ledger_writable gauge",
@@ -378,6 +380,11 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         let label = [("outcome", outcome)];
         let counted = value(&samples, "banqiao_witness_total", &label);
         assert_eq!(counted, Some(1.0), "{outcome}");
+    }
+    for (city, missing) in [("370600", 1.0), ("370700", 0.0)] {
+        let label = [("peer_city", city)];
+        let shown = value(&samples, "banqiao_ledger_witness_missing", &label);
+        assert_eq!(shown, Some(missing), "{city}");
     }
     let label = [("peer_city", "370600"), ("class", "only_here")];
     let counted = value(
