@@ -32,6 +32,8 @@ mod evidence;
 mod harness;
 #[path = "all/memory.rs"]
 mod memory;
+#[path = "all/monitors.rs"]
+mod monitors;
 #[path = "all/paths.rs"]
 mod paths;
 #[path = "all/receipts.rs"]

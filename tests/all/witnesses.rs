@@ -25,16 +25,16 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// RFC 6962 §2.1.
-fn leaf(content: &[u8]) -> [u8; 32] {
+pub(crate) fn leaf(content: &[u8]) -> [u8; 32] {
     sha256(&[&[0], content])
 }
 
-fn node(left: &[u8], right: &[u8]) -> [u8; 32] {
+pub(crate) fn node(left: &[u8], right: &[u8]) -> [u8; 32] {
     sha256(&[&[1], left, right])
 }
 
 /// A checkpoint of a city's log, signed by its own key.
-fn signed(city: &City, size: u64, root: &[u8]) -> String {
+pub(crate) fn signed(city: &City, size: u64, root: &[u8]) -> String {
     let text = format!(
         "{}\n{size}\n{}\n",
         city.ledger.name(),
@@ -44,7 +44,7 @@ fn signed(city: &City, size: u64, root: &[u8]) -> String {
 }
 
 /// Body of add-checkpoint (C2SP tlog-witness).
-fn request(old: u64, proof: &[&[u8]], note: &str) -> String {
+pub(crate) fn request(old: u64, proof: &[&[u8]], note: &str) -> String {
     let proof: String = proof
         .iter()
         .map(|hash| format!("{}\n", STANDARD.encode(hash)))
@@ -52,7 +52,7 @@ fn request(old: u64, proof: &[&[u8]], note: &str) -> String {
     format!("old {old}\n{proof}\n{note}")
 }
 
-async fn submit(link: &Caller, body: String) -> (u16, String) {
+pub(crate) async fn submit(link: &Caller, body: String) -> (u16, String) {
     let (status, _, answer) = link
         .http(Method::POST, "/witness/add-checkpoint", body)
         .await
@@ -61,14 +61,14 @@ async fn submit(link: &Caller, body: String) -> (u16, String) {
 }
 
 /// An auditor's look is an entry: without one, a ledger has no checkpoint.
-async fn an_entry(city: &City) {
+pub(crate) async fn an_entry(city: &City) {
     let all = EntryFilter::default();
     city.admin().search(all).await.unwrap();
 }
 
 /// Three cities, of which the third's gateway does not run: a test speaks in its name.
-async fn two_of_three() -> Network {
-    let mut network = Plan::cities(3).lay_out().unwrap();
+pub(crate) async fn two_of_three(plan: Plan) -> Network {
+    let mut network = plan.lay_out().unwrap();
     let idle = network.cities[2].gateways.split_off(0);
     network.run().await.unwrap();
     network.cities[2].gateways = idle;
@@ -76,7 +76,7 @@ async fn two_of_three() -> Network {
 }
 
 /// A message of the status, as `banqiao status` shows it.
-async fn warned(city: &City, what: &str) {
+pub(crate) async fn warned(city: &City, what: &str) {
     wait_until(what, PATIENCE, || async {
         // It may only just be starting.
         let Ok(status) = city.admin().status().await else {
@@ -90,7 +90,7 @@ async fn warned(city: &City, what: &str) {
 
 #[tokio::test]
 async fn witness_cosigns_what_continues_and_nothing_else() {
-    let mut network = two_of_three().await;
+    let mut network = two_of_three(Plan::cities(3)).await;
     let [_, yantai, weifang] = network.cities.as_slice() else {
         panic!("three cities")
     };
@@ -390,7 +390,7 @@ async fn frozen(city: &City, alarm: &str) {
 
 #[tokio::test]
 async fn larger_checkpoint_with_its_own_signature_stops_a_city() {
-    let mut network = two_of_three().await;
+    let mut network = two_of_three(Plan::cities(3)).await;
     let [_, yantai, weifang] = network.cities.as_slice() else {
         panic!("three cities")
     };
@@ -417,7 +417,7 @@ async fn larger_checkpoint_with_its_own_signature_stops_a_city() {
 
 /// Lets a city's log grow until its witness has cosigned a full tree of it, and forges with the log's own key what comes
 /// behind: twice as many entries. Returns their number.
-async fn forged(qingdao: &City, link: &Caller) -> (u64, String) {
+pub(crate) async fn forged(qingdao: &City, link: &Caller) -> (u64, String) {
     an_entry(qingdao).await;
     let (size, root) = wait_for("a full tree", PATIENCE, || async {
         let path = "/witness/checkpoint?origin=qingdao.jiaodong/ledger/1";
@@ -527,7 +527,7 @@ async fn witness_alone_stops_nobody() {
 
 #[tokio::test]
 async fn witness_tells_what_it_has_cosigned() {
-    let network = two_of_three().await;
+    let network = two_of_three(Plan::cities(3)).await;
     let [qingdao, yantai, weifang] = network.cities.as_slice() else {
         panic!("three cities")
     };

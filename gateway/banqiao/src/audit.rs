@@ -1,5 +1,6 @@
 //! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there, but
-//! `generate` and `verify`, which ask no gateway.
+//! `generate` and `verify`, which ask no gateway,
+//! and `export --from-database`.
 
 mod evidence;
 mod filter;
@@ -7,6 +8,7 @@ mod generate;
 mod print;
 mod receipt;
 mod reconcile;
+mod tiles;
 mod verify;
 
 use std::{
@@ -45,7 +47,7 @@ pub(crate) use verify::listed_keys;
 pub enum AuditCommand {
     /// Write everything that proves one exchange into a file: `banqiao verify` checks it offline.
     Evidence(Box<Evidence>),
-    /// Write every entry that matches into a file, oldest first.
+    /// Write every entry that matches into a file, oldest first; or the whole log into a folder, as C2SP tlog-tiles has it.
     Export(Box<Export>),
     /// Compare the ledger's exchanges with those of other cities now; exit 0 nothing found, 1 discrepancies found, 69 a
     /// city cannot be reached.
@@ -142,8 +144,21 @@ pub struct Export {
     #[command(flatten)]
     filter: FilterArgs,
     /// The file to write. It must not exist.
-    #[arg(long, short = 'o', value_name = "FILE")]
-    output: PathBuf,
+    #[arg(
+        long,
+        short = 'o',
+        value_name = "FILE",
+        required_unless_present = "tiles"
+    )]
+    output: Option<PathBuf>,
+    /// Write the whole log into this folder instead: `checkpoint`, `tile/` and `tile/entries/` (C2SP tlog-tiles), the
+    /// checkpoint last. Where the folder holds an earlier export, it is gone on with.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["output", "csv", "FilterArgs"])]
+    tiles: Option<PathBuf>,
+    /// Read the log from its database, without a gateway: sqlite://FILE or postgres://USER@HOST/DATABASE. Whoever may read
+    /// the database may do so: this is no entry.
+    #[arg(long, value_name = "URL", requires = "tiles")]
+    from_database: Option<String>,
     /// Write CSV instead of JSON lines.
     #[arg(long)]
     csv: bool,
@@ -256,6 +271,16 @@ impl Tail {
 
 impl Export {
     async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
+        if let Some(folder) = &self.tiles {
+            let source = match &self.from_database {
+                Some(url) => tiles::Source::database(url)?,
+                None => tiles::Source::Gateway(auditor(&self.admin).await?),
+            };
+            return tiles::export(folder, source, out).await;
+        }
+        let Some(output) = &self.output else {
+            return Err(Stop::usage("name --output or --tiles").into());
+        };
         let filter = self.filter.parse()?;
         let private = !(filter.subject.is_empty()
             && filter.operator.is_empty()
@@ -263,8 +288,8 @@ impl Export {
         // Who asked whom about what is not for every user of the machine.
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600);
-        let file = file.open(&self.output).map_err(|error| {
-            Stop::usage(format!("cannot make {}", self.output.display())).caused_by(error)
+        let file = file.open(output).map_err(|error| {
+            Stop::usage(format!("cannot make {}", output.display())).caused_by(error)
         })?;
         let mut file = io::BufWriter::new(file);
         let mut printer = Printer::new(if self.csv { Form::Csv } else { Form::Json });
@@ -302,7 +327,7 @@ impl Export {
             .sync_all()
             .context("the export could not be kept")?;
         bar.finish_and_clear();
-        writeln!(out, "{written} entries in {}", self.output.display())?;
+        writeln!(out, "{written} entries in {}", output.display())?;
         Ok(Exit::Done)
     }
 }

@@ -52,7 +52,7 @@ pub use ledger::{
 };
 pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};
-pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
+pub use reader::{LogFile, LogFiles, Order, Page, ProofError, Reader, Stored, Tail};
 pub use rotation::RotationError;
 pub use step::Step;
 pub use store::StoreError;

@@ -16,10 +16,12 @@ use crate::{
     store::StoreError,
 };
 
+mod files;
 mod log;
 mod search;
 mod sets;
 
+pub use files::{LogFile, LogFiles};
 pub use log::ProofError;
 
 /// An entry as it is stored.

@@ -489,7 +489,7 @@ fn stored(number: u64) -> Result<i64, StoreError> {
 }
 
 /// SQLite itself says less about a file that is not there.
-fn readable(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn readable(path: &Path) -> Result<(), StoreError> {
     match std::fs::File::open(path) {
         Ok(_) => Ok(()),
         Err(source) => Err(StoreError::File {

@@ -1,5 +1,6 @@
 //! `AuditService`. Every call is entered before its first result leaves.
 
+mod log;
 mod reconcile;
 
 use std::pin::Pin;
@@ -7,9 +8,9 @@ use std::pin::Pin;
 use banqiao_ledger::{Append, Order, Page, Query, Reader, StoreError, Stored, Tail};
 use banqiao_proto::ledger::v1::{
     Entry, EntryFilter, GetEvidenceRequest, GetEvidenceResponse, IndexedEntry, Kind, Read,
-    ReconcileRequest, ReconcileResponse, SearchEntriesRequest, SearchEntriesResponse,
-    ShowExchangeRequest, ShowExchangeResponse, TailEntriesRequest, TailEntriesResponse,
-    audit_service_server::AuditService,
+    ReadLogRequest, ReadLogResponse, ReconcileRequest, ReconcileResponse, SearchEntriesRequest,
+    SearchEntriesResponse, ShowExchangeRequest, ShowExchangeResponse, TailEntriesRequest,
+    TailEntriesResponse, audit_service_server::AuditService,
 };
 use banqiao_telemetry::Chain;
 use tokio::sync::mpsc;
@@ -40,6 +41,16 @@ impl AuditService for Audit {
     ) -> Result<Response<Self::ReconcileStream>, Status> {
         let actor = Actor::of(&request)?;
         reconcile::begin(&self.0, actor, request.into_inner()).await
+    }
+
+    type ReadLogStream = Entries<ReadLogResponse>;
+
+    async fn read_log(
+        &self,
+        request: Request<ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let actor = Actor::of(&request)?;
+        log::begin(&self.0, &actor, request.into_inner()).await
     }
 
     type SearchEntriesStream = Entries<SearchEntriesResponse>;

@@ -10,11 +10,14 @@ use banqiao_tlog::{
         SourceError, consistency_proof, consistency_tiles, inclusion_proof, inclusion_tiles,
         proof_hashes, root_tiles, tree_root,
     },
-    tile::{BundleId, TileId, encode_bundle},
+    tile::{BundleId, TileId},
 };
 use bytes::Bytes;
 
-use super::Reader;
+use super::{
+    Reader,
+    files::{self, LogFile},
+};
 use crate::{
     append::EvidenceKind,
     store::StoreError,
@@ -187,37 +190,7 @@ impl Reader {
     ///
     /// When the database cannot be read.
     pub async fn tile(&self, id: TileId) -> Result<Option<Vec<Hash>>, StoreError> {
-        let reads = &self.core.reads;
-        let width = u64::from(id.width());
-        let Some(from) = id.index().checked_mul(256) else {
-            return Ok(None);
-        };
-        let rows = if id.is_full()
-            && let Some(bytes) = reads.tile(id.level(), id.index()).await?
-        {
-            bytes.chunks(32).map(<[u8]>::to_vec).collect()
-        } else {
-            // At the right edge: the leaves of the last entries, or the roots of the tiles below.
-            match id.level().checked_sub(1) {
-                None => reads.leaves(from, from.saturating_add(width)).await?,
-                Some(below) => {
-                    reads
-                        .tile_roots(below, from, from.saturating_add(width))
-                        .await?
-                }
-            }
-        };
-        if rows.len() < usize::from(id.width()) {
-            return Ok(None);
-        }
-        rows.iter()
-            .map(|row| {
-                row.as_slice()
-                    .try_into()
-                    .map_err(|_| StoreError::Corrupt("hash"))
-            })
-            .collect::<Result<Vec<Hash>, _>>()
-            .map(Some)
+        files::tile(&self.core.reads, id).await
     }
 
     /// An entry bundle, as C2SP tlog-tiles has it. `None` when the log is not so long.
@@ -226,18 +199,16 @@ impl Reader {
     ///
     /// When the database cannot be read.
     pub async fn bundle(&self, id: BundleId) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(from) = id.index().checked_mul(256) else {
-            return Ok(None);
-        };
-        let until = from.saturating_add(u64::from(id.width()));
-        let entries = self.core.reads.range(from, until).await?;
-        if entries.len() < usize::from(id.width()) {
-            return Ok(None);
-        }
-        let bytes: Vec<_> = entries.iter().map(|entry| &entry.bytes).collect();
-        encode_bundle(&bytes)
-            .map(Some)
-            .map_err(|_| StoreError::Corrupt("entry"))
+        files::bundle(&self.core.reads, id).await
+    }
+
+    /// A file of the log, as C2SP tlog-tiles has it. `None` when the log is not so long.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn file(&self, file: LogFile) -> Result<Option<Vec<u8>>, StoreError> {
+        files::file(&self.core.reads, file).await
     }
 
     /// The inclusion proof of an entry in the tree of some size (RFC 6962 §2.1.1).
