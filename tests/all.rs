@@ -28,6 +28,8 @@ mod deploy;
 mod directory;
 #[path = "all/evidence.rs"]
 mod evidence;
+#[path = "all/export.rs"]
+mod export;
 #[path = "all/harness.rs"]
 mod harness;
 #[path = "all/memory.rs"]

@@ -73,6 +73,7 @@ async fn hanging_witness_delays_no_other() {
         set(config, "limits.connect_timeout", "20s");
     });
     let mut network = plan.start().await.unwrap();
+    an_entry(&network.cities[0]).await;
     let address = network.cities[1].gateway().inter_city;
     network.cities[1].gateway_mut().kill().unwrap();
     // It takes every connection, and says nothing.

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Verifies a log from its checkpoint and hash tiles, sharing no code with the gateways.
 
-    log_verifier.py FOLDER --log VKEY [--witness VKEY]... [--quorum N]
+    log_verifier.py FOLDER --log VKEY [--witness VKEY]... [--quorum N] [--entries]
 
-FOLDER holds `checkpoint` and `tile/…` as C2SP tlog-tiles has them. Hashing is RFC 6962 §2.1, notes are C2SP signed-note,
+FOLDER holds `checkpoint` and `tile/…` as C2SP tlog-tiles has them; with --entries also every entry, in `tile/entries/…`. Hashing is RFC 6962 §2.1, notes are C2SP signed-note,
 cosignatures C2SP tlog-cosignature. Prints one JSON object; the exit status is 0 where everything is in order, else 1.
 """
 
@@ -92,6 +92,35 @@ def tile(folder, level, number, size):
     return [raw[at : at + 32] for at in range(0, len(raw), 32)]
 
 
+def bundle(folder, number, size):
+    """The leaf hashes of so many entries: RFC 6962 §2.1 over what stands behind each 16-bit length."""
+    suffix = "" if size == 256 else f".p/{size}"
+    raw = (folder / f"tile/entries/{number_path(number)}{suffix}").read_bytes()
+    hashes, at = [], 0
+    while at < len(raw):
+        if at + 2 > len(raw):
+            raise Invalid(f"bundle {number} ends within a length")
+        end = at + 2 + int.from_bytes(raw[at : at + 2], "big")
+        if end > len(raw):
+            raise Invalid(f"bundle {number} ends within an entry")
+        hashes.append(hashlib.sha256(b"\x00" + raw[at + 2 : end]).digest())
+        at = end
+    if len(hashes) != size:
+        raise Invalid(f"bundle {number} has {len(hashes)} entries")
+    return hashes
+
+
+def entries(folder, leaves):
+    """How many entries have the leaf hashes: all, or Invalid."""
+    for first in range(0, len(leaves), 256):
+        expected = leaves[first : first + 256]
+        found = bundle(folder, first // 256, len(expected))
+        for place, (one, other) in enumerate(zip(found, expected)):
+            if one != other:
+                raise Invalid(f"entry {first + place} is not that of its leaf")
+    return len(leaves)
+
+
 def level(folder, number, nodes):
     """Every hash of a level of tiles."""
     hashes = []
@@ -135,7 +164,10 @@ def verify(arguments):
         below, nodes, number = above, nodes // 256, number + 1
     if root(leaves) != stated:
         raise Invalid("the root is not that of the leaves")
-    return {"origin": origin, "size": size, "cosigned": sorted(cosigned)}
+    report = {"origin": origin, "size": size, "cosigned": sorted(cosigned)}
+    if arguments.entries:
+        report["entries"] = entries(arguments.folder, leaves)
+    return report
 
 
 def main():
@@ -144,6 +176,7 @@ def main():
     parser.add_argument("--log", required=True)
     parser.add_argument("--witness", action="append", default=[])
     parser.add_argument("--quorum", type=int, default=0)
+    parser.add_argument("--entries", action="store_true")
     try:
         print(json.dumps(verify(parser.parse_args())))
     except (Invalid, OSError, ValueError) as error:
