@@ -104,7 +104,11 @@ async fn exported_log_is_verified_by_a_stranger_and_gone_on_with() {
     let report = stranger(&folder, &network, qingdao).await;
     assert!(report["size"].as_u64() > Some(256), "{report}");
     assert_eq!(report["entries"], report["size"], "{report}");
-    assert_eq!(report["cosigned"].as_array().map(Vec::len), Some(1), "{report}");
+    assert_eq!(
+        report["cosigned"].as_array().map(Vec::len),
+        Some(1),
+        "{report}"
+    );
     let said = banqiao(base, &verify).await;
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     let mut found = vec![(
@@ -120,7 +124,11 @@ async fn exported_log_is_verified_by_a_stranger_and_gone_on_with() {
     let size = report["size"].as_u64().unwrap();
     let read = reads(qingdao).await;
     let shown = format!("{size}: log 2 files, entries 0..{size}");
-    assert_eq!(read.iter().filter(|it| **it == shown).count(), 1, "{read:?}");
+    assert_eq!(
+        read.iter().filter(|it| **it == shown).count(),
+        1,
+        "{read:?}"
+    );
     assert!((4..=9).contains(&read.len()), "{read:?}");
 
     // Whatever is changed, both say so.
@@ -165,14 +173,25 @@ async fn exported_log_is_verified_by_a_stranger_and_gone_on_with() {
     .unwrap();
     use std::os::unix::fs::MetadataExt as _;
     let still = fs::metadata(folder.join("tile/0/000")).unwrap();
-    assert_eq!(still.ino(), kept.ino(), "a full tile that was right was written again");
+    assert_eq!(
+        still.ino(),
+        kept.ino(),
+        "a full tile that was right was written again"
+    );
     let left: Vec<PathBuf> = files(&folder);
     assert_eq!(left.len(), 6, "{left:?}");
 
     // The same without the gateway, and a folder of another log is left alone.
     let database = qingdao.gateway().folder.join("gateway.db");
     let url = format!("sqlite://{}", database.display());
-    let direct = ["audit", "export", "--tiles", "direct", "--from-database", &url];
+    let direct = [
+        "audit",
+        "export",
+        "--tiles",
+        "direct",
+        "--from-database",
+        &url,
+    ];
     let said = banqiao(base, &direct).await;
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     let report = stranger(&base.join("direct"), &network, qingdao).await;
@@ -181,9 +200,19 @@ async fn exported_log_is_verified_by_a_stranger_and_gone_on_with() {
     let socket = network.cities[1].admin().socket(Role::Auditor);
     let socket = format!("unix:{}", socket.display());
     // It has an entry, or it has no checkpoint.
-    network.cities[1].admin().search(EntryFilter::default()).await.unwrap();
+    network.cities[1]
+        .admin()
+        .search(EntryFilter::default())
+        .await
+        .unwrap();
     wait_until("the other log's checkpoint", PATIENCE, || async {
-        network.cities[1].admin().status().await.unwrap().witnessed_size > 0
+        network.cities[1]
+            .admin()
+            .status()
+            .await
+            .unwrap()
+            .witnessed_size
+            > 0
     })
     .await
     .unwrap();
@@ -216,7 +245,12 @@ async fn log_is_shown_to_auditors_alone_and_by_its_paths() {
         let said = banqiao(base, &[&["audit", "export"][..], wrong].concat()).await;
         assert_eq!(said.code, Some(64), "{wrong:?}: {}{}", said.out, said.err);
     }
-    let absent = ["--from-database", "sqlite:///nonexistent/ledger.db", "--tiles", "x"];
+    let absent = [
+        "--from-database",
+        "sqlite:///nonexistent/ledger.db",
+        "--tiles",
+        "x",
+    ];
     let said = banqiao(base, &[&["audit", "export"][..], &absent].concat()).await;
     assert_eq!(said.code, Some(69), "{}{}", said.out, said.err);
 }

@@ -3,6 +3,7 @@
 //! and `export --from-database`.
 
 mod evidence;
+mod fetch;
 mod filter;
 mod generate;
 mod print;

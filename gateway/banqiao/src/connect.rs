@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub use tls::TlsFiles;
+pub(crate) use tls::web;
 
 /// Time to reach the gateway, handshake included: a person waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

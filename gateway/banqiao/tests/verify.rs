@@ -7,8 +7,10 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::Arc,
 };
 
@@ -209,6 +211,185 @@ fn tile_tree_is_verified_from_its_folder() {
     );
 }
 
+/// A web server over a folder, until it is dropped.
+struct Web {
+    server: Child,
+    port: String,
+}
+
+/// Arguments: the folder; certificate and key, for TLS; CA, to ask clients for theirs.
+const SERVER: &str = "
+import functools, http.server, ssl, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def log_message(self, *arguments):
+        pass
+handler = functools.partial(Handler, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+if len(sys.argv) > 2:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    if len(sys.argv) > 4:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(sys.argv[4])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+";
+
+impl Web {
+    fn serve(arguments: &[PathBuf]) -> Self {
+        let mut server = Command::new("python3")
+            .args(["-c", SERVER])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        let said = server.stdout.take().unwrap();
+        BufReader::new(said.take(16)).read_line(&mut port).unwrap();
+        Self {
+            server,
+            port: port.trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+#[test]
+fn tile_tree_is_verified_from_a_web_server() {
+    let scene = Scene::new();
+    let web = Web::serve(&[scene.folder.path().to_owned()]);
+    let url = format!("http://127.0.0.1:{}/tiles/", web.port);
+    let output = verify(&["--tiles", &url, "--key", &key(1), "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let fetched: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let folder = scene.path("tiles");
+    let output = verify(&[
+        "--tiles",
+        folder.to_str().unwrap(),
+        "--key",
+        &key(1),
+        "--json",
+    ]);
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(fetched, read);
+    assert_eq!(fetched["entries"], 600);
+
+    let bundle = scene.path("tiles/tile/entries/001");
+    let sound = fs::read(&bundle).unwrap();
+    let mut bytes = sound.clone();
+    // The last entry of the bundle: its last byte is of its counter.
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    let output = verify(&["--tiles", &url, "--key", &key(1)]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("invalid: index 511: "), "{said}");
+    // One that is far too long is not read to its end.
+    fs::write(&bundle, vec![0_u8; 20 << 20]).unwrap();
+    let output = verify(&["--tiles", &url]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("invalid: index 256: "), "{said}");
+    fs::write(&bundle, sound).unwrap();
+    let leaves = fs::read(scene.path("tiles/tile/0/001")).unwrap();
+    fs::remove_file(scene.path("tiles/tile/0/001")).unwrap();
+    let output = verify(&["--tiles", &url]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let first = "invalid: index 256: tile/0/001 is not stored\n";
+    assert!(said.starts_with(first), "{said}");
+
+    // A partial file that has become full in the meantime stands for it.
+    let (partial, full) = ("tiles/tile/entries/002.p/88", "tiles/tile/entries/002");
+    let entries = fs::read(scene.path(partial)).unwrap();
+    let tile = fs::read(scene.path("tiles/tile/0/002.p/88")).unwrap();
+    let mut longer = entries.clone();
+    (88..256).for_each(|_| longer.extend_from_slice(&[0, 1, 7]));
+    fs::remove_dir_all(scene.path("tiles/tile/entries/002.p")).unwrap();
+    fs::remove_dir_all(scene.path("tiles/tile/0/002.p")).unwrap();
+    fs::write(scene.path(full), longer).unwrap();
+    fs::write(
+        scene.path("tiles/tile/0/002"),
+        [&tile[..], &[7; 32 * 168]].concat(),
+    )
+    .unwrap();
+    fs::write(scene.path("tiles/tile/0/001"), leaves).unwrap();
+    let output = verify(&["--tiles", &url, "--key", &key(1)]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+
+    let elsewhere = format!("http://127.0.0.1:{}/elsewhere", web.port);
+    let output = verify(&["--tiles", &elsewhere]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(text(&output.stderr).contains("no checkpoint"));
+    drop(web);
+    let output = verify(&["--tiles", &url]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("cannot connect to 127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn web_server_must_prove_its_name_and_may_ask_for_ours() {
+    let scene = Scene::new();
+    let issue = |name: &str, of: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![of.to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let (file, secret) = (
+            scene.path(&format!("{name}.pem")),
+            scene.path(&format!("{name}.key")),
+        );
+        fs::write(&file, certificate.pem()).unwrap();
+        fs::write(&secret, key.serialize_pem()).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        (file, secret)
+    };
+    let (server, server_key) = issue("server", "127.0.0.1");
+    let (client, client_key) = issue("client", "auditor.example");
+    let (other, _) = issue("other", "127.0.0.1");
+    let folder = scene.path("tiles");
+    let web = Web::serve(&[
+        folder.clone(),
+        server.clone(),
+        server_key.clone(),
+        client.clone(),
+    ]);
+    let url = format!("https://127.0.0.1:{}", web.port);
+    let with = |files: &[(&str, &PathBuf)]| {
+        let mut arguments = vec!["--tiles", &url];
+        for (option, file) in files {
+            arguments.extend([option, file.to_str().unwrap()]);
+        }
+        let output = verify(&arguments);
+        (output.status.code(), text(&output.stderr))
+    };
+    let own = [
+        ("--ca", &server),
+        ("--cert", &client),
+        ("--cert-key", &client_key),
+    ];
+    assert_eq!(with(&own), (Some(0), String::new()));
+    let refused = with(&own[..1]);
+    assert_eq!(refused.0, Some(69), "{}", refused.1);
+    let stranger = with(&[("--ca", &other), own[1], own[2]]);
+    assert_eq!(stranger.0, Some(69), "{}", stranger.1);
+    let nobody = with(&[]);
+    assert_eq!(nobody.0, Some(64), "{}", nobody.1);
+    assert!(nobody.1.contains("--ca FILE"), "{}", nobody.1);
+}
+
 #[test]
 fn saved_state_is_gone_on_with_or_refused() {
     let scene = Scene::new();
@@ -256,6 +437,9 @@ fn wrong_command_line_ends_with_64_and_a_database_that_is_not_there_with_69() {
         &["--database", "sqlite://a.db", "--directory", "d"],
         &["--tiles", "/nonexistent"],
         &["--tiles", "/nonexistent", "--state", "s"],
+        &["--tiles", "http://"],
+        &["--tiles", "http://127.0.0.1:1/?x"],
+        &["--tiles", "http://127.0.0.1:1", "--ca", "/nonexistent"],
     ] {
         let output = verify(arguments);
         let said = text(&output.stderr);

@@ -21,7 +21,7 @@ mod state;
 mod walk;
 
 pub use finding::{CheckpointProblem, Finding, Problem};
-pub use folder::{FolderError, FolderVerification};
+pub use folder::{Fetched, FolderError, FolderVerification, Wanted};
 pub use state::StateError;
 
 use crate::{

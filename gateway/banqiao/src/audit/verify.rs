@@ -1,6 +1,7 @@
 //! `banqiao audit verify`: a whole ledger verified again, from its database or from an exported tile tree, with no gateway.
 
 use std::{
+    cmp::min,
     fs,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
@@ -13,10 +14,11 @@ use banqiao_ledger::{
     StoreError,
     verify::{FolderVerification, Progress, Step, Summary, Verification},
 };
-use banqiao_tlog::note::Verifier;
+use banqiao_tlog::note::{MAX_NOTE_BYTES, Verifier};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::fetch::{Site, WebArgs};
 use crate::{
     directory::{read_either, replace},
     exit::{Exit, Stop},
@@ -35,10 +37,12 @@ pub struct Verify {
     /// read, and a gateway may run meanwhile. A password is better kept in PGPASSFILE than on the command line.
     #[arg(long, value_name = "URL", required_unless_present = "tiles")]
     database: Option<String>,
-    /// An exported tile tree (C2SP tlog-tiles) instead: a folder with `checkpoint`, `tile/` and `tile/entries/`. Only
-    /// folders are read, no URLs.
-    #[arg(long, value_name = "FOLDER", conflicts_with = "database")]
-    tiles: Option<PathBuf>,
+    /// An exported tile tree (C2SP tlog-tiles) instead: a folder with `checkpoint`, `tile/` and `tile/entries/`, or the
+    /// http:// or https:// URL of one.
+    #[arg(long, value_name = "FOLDER|URL", conflicts_with = "database")]
+    tiles: Option<String>,
+    #[command(flatten)]
+    web: WebArgs,
     #[command(flatten)]
     keys: KeyArgs,
     /// Keep the state here, so that an interrupted verification can be gone on with by the same command. The file is
@@ -93,7 +97,10 @@ impl Verify {
         let count = keys.len();
         let ended = match (&self.database, &self.tiles) {
             (Some(url), _) => self.database(url, keys, origin).await?,
-            (None, Some(folder)) => Some(tiles(folder, keys, origin)?),
+            (None, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {
+                Some(fetched(&Site::new(url, &self.web)?, keys, origin).await?)
+            }
+            (None, Some(folder)) => Some(tiles(Path::new(folder), keys, origin)?),
             (None, None) => return Err(Stop::usage("name --database or --tiles").into()),
         };
         let Some((summary, finding)) = ended else {
@@ -247,6 +254,51 @@ fn tiles(folder: &Path, keys: Vec<Verifier>, origin: Option<String>) -> Result<E
     let bar = bar(verification.progress());
     let finding = loop {
         match verification.step().map_err(unreadable)? {
+            Step::More(progress) => bar.set_position(progress.done),
+            Step::Sound => break None,
+            Step::Unsound(finding) => break Some((finding.index, chain(&finding.problem))),
+        }
+    };
+    bar.finish_and_clear();
+    Ok((verification.summary(), finding))
+}
+
+async fn fetched(site: &Site, keys: Vec<Verifier>, origin: Option<String>) -> Result<Ended> {
+    let unreachable = |error| Stop::unavailable("the tile tree cannot be fetched").caused_by(error);
+    let note = site.file("checkpoint", MAX_NOTE_BYTES).await;
+    let note = note
+        .map_err(unreachable)?
+        .ok_or_else(|| Stop::unavailable("there is no tile tree: it has no checkpoint"))?;
+    let mut verification = FolderVerification::fetched(&note, keys, origin.as_deref());
+    let bar = bar(verification.progress());
+    let mut ahead = None;
+    let finding = loop {
+        let Progress { done, size } = verification.progress();
+        let files = match ahead.take() {
+            Some(files) => files,
+            None => site.fetch(verification.wanted(done)).await,
+        };
+        verification.give(files.map_err(unreachable)?);
+        let next = min(done.saturating_add(FolderVerification::STEP), size);
+        let wanted = verification.wanted(next);
+        let stepping = tokio::task::spawn_blocking(move || {
+            let step = verification.step();
+            (verification, step)
+        });
+        // The files of the next step come while this one is verified. Behind the last there are none.
+        let fetching = async {
+            if done < size {
+                Some(site.fetch(wanted).await)
+            } else {
+                None
+            }
+        };
+        let (stepped, fetched) = tokio::join!(stepping, fetching);
+        let step;
+        (verification, step) = stepped?;
+        ahead = fetched;
+        let step = step.map_err(|error| Stop::unavailable("a file is missing").caused_by(error))?;
+        match step {
             Step::More(progress) => bar.set_position(progress.done),
             Step::Sound => break None,
             Step::Unsound(finding) => break Some((finding.index, chain(&finding.problem))),

@@ -83,6 +83,34 @@ pub(super) fn client(files: &TlsFiles) -> Result<(Arc<ClientConfig>, ServerName<
     Ok((Arc::new(config), name))
 }
 
+/// A client of an ordinary web server, whose certificate one of these CAs has issued for its name; with a certificate of
+/// its own where the server asks for one.
+pub(crate) fn web(ca: &Path, own: Option<(&Path, &Path)>) -> Result<ClientConfig, Stop> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|error| {
+            Stop::usage(format!("{} holds no CA certificate", ca.display())).caused_by(error)
+        })?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| Stop::usage("TLS 1.3 cannot be spoken").caused_by(error))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = own else {
+        return Ok(builder.with_no_client_auth());
+    };
+    builder
+        .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+        .map_err(|error| {
+            Stop::usage(format!(
+                "{} and {} do not belong together",
+                certificate.display(),
+                key.display()
+            ))
+            .caused_by(error)
+        })
+}
+
 /// Accepts the gateway of one city: a certificate that the city's CA issued for `spiffe://<city>/gateway`.
 ///
 /// Whether it was revoked is not checked: a client holds no CRL. It is short-lived, and its city's own.

@@ -1,7 +1,8 @@
-//! A tile tree in a folder, as C2SP tlog-tiles lays it out: `checkpoint`, `tile/<L>/<N>`, `tile/entries/<N>`.
+//! A tile tree in a folder or behind a web server, as C2SP tlog-tiles lays it out: `checkpoint`, `tile/<L>/<N>`, `tile/entries/<N>`.
 
 use std::{
     cmp::min,
+    collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -10,7 +11,9 @@ use std::{
 use banqiao_tlog::{
     checkpoint::{Checkpoint, CheckpointError},
     note::{MAX_NOTE_BYTES, Note, Verifier},
-    tile::{BundleId, MAX_BUNDLE_BYTES, TileId, WIDTH, decode_bundle},
+    tile::{
+        BundleId, MAX_BUNDLE_BYTES, TileId, WIDTH, decode_bundle, partial_tiles, tiles_completed,
+    },
 };
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
 };
 
 /// Bundles of a step: as many entries as a step over a database has.
-const BUNDLES: u64 = 16;
+const BUNDLES: u64 = FolderVerification::STEP / 256;
 /// Bytes of a full tile.
 const TILE_BYTES: usize = 8_192;
 
@@ -39,13 +42,35 @@ pub enum FolderError {
     },
 }
 
+/// A file that the next step reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its path below the tree.
+    pub path: String,
+    /// Bytes that it may have. Of a longer one more than that is enough: it is wrong.
+    pub limit: usize,
+    /// The full file that may stand for it where it is partial and not there.
+    pub full: Option<String>,
+}
+
+/// Files that were fetched, by their paths; those that are not there are not in it.
+pub type Fetched = BTreeMap<String, Vec<u8>>;
+
+/// Where the files are.
+#[derive(Debug)]
+enum Files {
+    Folder(PathBuf),
+    /// Those of the next step.
+    Fetched(Fetched),
+}
+
 /// A verification of an exported tile tree: every entry, every hash tile and the checkpoint, to its size.
 ///
 /// Tiles and bundles beyond the checkpoint's size, and partial ones of earlier sizes, are no fault: logs leave them
 /// behind (C2SP tlog-tiles, Partial Tiles).
 #[derive(Debug)]
 pub struct FolderVerification {
-    folder: PathBuf,
+    files: Files,
     checkpoint: String,
     size: u64,
     walk: Walk,
@@ -53,6 +78,9 @@ pub struct FolderVerification {
 }
 
 impl FolderVerification {
+    /// Entries of a step.
+    pub const STEP: u64 = 4_096;
+
     /// Begins with the folder's `checkpoint`, which is verified here already. `keys` as for
     /// [`Verification::open`](super::Verification::open). With `origin` the log must be that one; else it is the one that
     /// the checkpoint names.
@@ -70,14 +98,29 @@ impl FolderVerification {
             path: path.clone(),
             source: io::ErrorKind::NotFound.into(),
         })?;
+        Ok(Self::begin(
+            Files::Folder(folder.to_owned()),
+            &bytes,
+            keys,
+            origin,
+        ))
+    }
+
+    /// Begins with a checkpoint whose files somebody fetches: before each step those that it wants are to be given.
+    /// Otherwise like [`Self::open`].
+    pub fn fetched(checkpoint: &[u8], keys: Vec<Verifier>, origin: Option<&str>) -> Self {
+        Self::begin(Files::Fetched(Fetched::new()), checkpoint, keys, origin)
+    }
+
+    fn begin(files: Files, bytes: &[u8], keys: Vec<Verifier>, origin: Option<&str>) -> Self {
         let mut begun = Self {
-            folder: folder.to_owned(),
-            checkpoint: String::from_utf8_lossy(&bytes).into_owned(),
+            files,
+            checkpoint: String::from_utf8_lossy(bytes).into_owned(),
             size: 0,
             walk: Walk::new(Trust::new(String::new(), keys.clone())),
             over: None,
         };
-        match believed(&bytes, keys, origin) {
+        match believed(bytes, keys, origin) {
             Ok((size, trust)) => {
                 begun.size = size;
                 begun.walk = Walk::new(trust);
@@ -87,7 +130,37 @@ impl FolderVerification {
                 begun.over = Some(Step::Unsound(Box::new(finding)));
             }
         }
-        Ok(begun)
+        begun
+    }
+
+    /// The files of the step that begins behind so many entries, which are as many as a step before it has left.
+    pub fn wanted(&self, done: u64) -> Vec<Wanted> {
+        let size = self.size;
+        let until = min(size, done.saturating_add(Self::STEP));
+        let mut wanted = Vec::new();
+        let first = done / u64::from(WIDTH);
+        for index in first..until.div_ceil(u64::from(WIDTH)) {
+            if let Some(id) = BundleId::widest(index, size) {
+                let full = BundleId::new(index, WIDTH).ok();
+                wanted.push(Wanted {
+                    path: id.to_string(),
+                    limit: MAX_BUNDLE_BYTES,
+                    full: full.filter(|_| !id.is_full()).map(|full| full.to_string()),
+                });
+            }
+            wanted.extend(TileId::widest(0, index, size).map(wanted_tile));
+        }
+        let above = tiles_completed(done, until).filter(|id| id.level() > 0);
+        wanted.extend(above.map(wanted_tile));
+        if done == size {
+            wanted.extend(partial_tiles(size).map(wanted_tile));
+        }
+        wanted
+    }
+
+    /// Gives the files that the next step wants; those of earlier steps are forgotten.
+    pub fn give(&mut self, files: Fetched) {
+        self.files = Files::Fetched(files);
     }
 
     /// How far it is.
@@ -204,7 +277,19 @@ impl FolderVerification {
     }
 
     fn file(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, FolderError> {
-        read(&self.folder.join(name), limit)
+        match &self.files {
+            Files::Folder(folder) => read(&folder.join(name), limit),
+            Files::Fetched(files) => Ok(files.get(name).cloned()),
+        }
+    }
+}
+
+fn wanted_tile(id: TileId) -> Wanted {
+    let full = TileId::new(id.level(), id.index(), WIDTH).ok();
+    Wanted {
+        path: id.to_string(),
+        limit: TILE_BYTES,
+        full: full.filter(|_| !id.is_full()).map(|full| full.to_string()),
     }
 }
 
