@@ -7,7 +7,7 @@ use banqiao_ledger::digest::leaf_hash;
 use banqiao_proto::ledger::v1::{Entry, Kind, PrivateOpening, PrivatePart, Receipt};
 use banqiao_tests::{
     admin::Role,
-    echo::{EchoRequest, ExpandRequest},
+    echo::{CollectRequest, ExpandRequest},
     network::{City, Network, Plan, SYSTEM},
     service::Service,
     wait::{PATIENCE, wait_until},
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::commands::banqiao;
 
-const UNARY: &str = "/example.echo.v1.EchoService/Echo";
+const CALL: &str = "/example.echo.v1.EchoService/Collect";
 const STREAM: &str = "/example.echo.v1.EchoService/Expand";
 const YANTAI: &str = "370600";
 
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     async fn call(&self) -> (Answer, Uuid) {
-        let head = Head::new(UNARY, YANTAI)
+        let head = Head::new(CALL, YANTAI)
             .with("banqiao-operator", "synthetic-operator-9")
             .with("banqiao-case", "synthetic-case-9");
         let answer = self.caller.unary(&head, &hello()).await.unwrap();
@@ -85,10 +85,10 @@ impl Scene {
     }
 }
 
-fn hello() -> EchoRequest {
-    EchoRequest {
+/// The answer is another message than the request.
+fn hello() -> CollectRequest {
+    CollectRequest {
         text: "hello".into(),
-        ..EchoRequest::default()
     }
 }
 
@@ -519,7 +519,7 @@ async fn no_change_of_the_file_passes() {
 async fn a_client_checks_its_receipt_without_a_gateway() {
     let scene = Scene::new().await;
     let folder = scene.network.folder();
-    let asked = Head::new(UNARY, YANTAI).with("banqiao-want-receipt", "1");
+    let asked = Head::new(CALL, YANTAI).with("banqiao-want-receipt", "1");
     let answer = scene.caller.unary(&asked, &hello()).await.unwrap();
     let receipt = answer.last().get("banqiao-receipt-bin").unwrap();
     fs::write(folder.join("call.receipt"), receipt.as_bytes()).unwrap();

@@ -1,7 +1,7 @@
 //! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there, but
 //! `generate` and `verify`, which ask no gateway.
 
-mod evidence;
+pub(crate) mod evidence;
 mod filter;
 mod generate;
 mod print;
