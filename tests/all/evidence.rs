@@ -6,9 +6,9 @@ use banqiao_evidence::{Bundle, Link, Report, Standing, Verdict, names, verify};
 use banqiao_ledger::digest::leaf_hash;
 use banqiao_proto::ledger::v1::{Entry, Kind, PrivateOpening, PrivatePart, Receipt};
 use banqiao_tests::{
-    admin::Role,
-    echo::{EchoRequest, ExpandRequest},
-    network::{City, Network, Plan, SYSTEM},
+    admin::{Role, grant},
+    echo::{CollectRequest, ExpandRequest},
+    network::{City, ECHO, Network, Plan, SYSTEM},
     service::Service,
     wait::{PATIENCE, wait_until},
     wire::{Answer, Caller, Head},
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::commands::banqiao;
 
-const UNARY: &str = "/example.echo.v1.EchoService/Echo";
+const CALL: &str = "/example.echo.v1.EchoService/Collect";
 const STREAM: &str = "/example.echo.v1.EchoService/Expand";
 const YANTAI: &str = "370600";
 
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     async fn call(&self) -> (Answer, Uuid) {
-        let head = Head::new(UNARY, YANTAI)
+        let head = Head::new(CALL, YANTAI)
             .with("banqiao-operator", "synthetic-operator-9")
             .with("banqiao-case", "synthetic-case-9");
         let answer = self.caller.unary(&head, &hello()).await.unwrap();
@@ -85,10 +85,10 @@ impl Scene {
     }
 }
 
-fn hello() -> EchoRequest {
-    EchoRequest {
+/// The answer is another message than the request.
+fn hello() -> CollectRequest {
+    CollectRequest {
         text: "hello".into(),
-        ..EchoRequest::default()
     }
 }
 
@@ -213,6 +213,37 @@ async fn a_stream_has_evidence_too() {
     let report = verify(&bundle, &scene.pin(), &[kept]);
     assert_eq!(report.verdict(), Verdict::Valid, "{report:#?}");
     assert!(has(&report, Standing::Proven, "payload"));
+}
+
+#[tokio::test]
+async fn refused_calls_and_calls_within_a_city_have_evidence_too() {
+    let scene = Scene::new().await;
+    let qingdao = &scene.network.cities[0];
+    let purpose = Head::new(CALL, YANTAI).set("banqiao-purpose", "medical-treatment");
+    let refused = scene.caller.unary(&purpose, &hello()).await.unwrap();
+    assert_ne!(refused.code(), Some(0));
+    let (exchange, _) = refused.exchange().unwrap();
+    let bundle = scene.evidence(qingdao, exchange, &[]).await;
+    let (_, _, entry) = name_of(&bundle, YANTAI, Kind::Refused);
+    assert_eq!(entry.purpose, "medical-treatment");
+    let report = verify(&bundle, &scene.pin(), &[]);
+    assert!(has(&report, Standing::Proven, "status"), "{report:#?}");
+
+    let _own = qingdao.serve().await.unwrap();
+    qingdao.register().await.unwrap();
+    qingdao
+        .grant(grant(&qingdao.id(SYSTEM), ECHO))
+        .await
+        .unwrap();
+    let local = Head::new(CALL, "370200").with("banqiao-want-receipt", "1");
+    let answer = scene.caller.unary(&local, &hello()).await.unwrap();
+    assert_eq!(answer.code(), Some(0), "{answer:?}");
+    assert!(answer.last().contains_key("banqiao-receipt-bin"));
+    let (exchange, _) = answer.exchange().unwrap();
+    let bundle = scene.evidence(qingdao, exchange, &[]).await;
+    let report = verify(&bundle, &scene.pin(), &[]);
+    assert!(has(&report, Standing::Proven, "terms"), "{report:#?}");
+    assert!(has(&report, Standing::Proven, "client"), "{report:#?}");
 }
 
 /// Changes a file and lists the change in its manifest, as a forger would.
@@ -519,7 +550,7 @@ async fn no_change_of_the_file_passes() {
 async fn a_client_checks_its_receipt_without_a_gateway() {
     let scene = Scene::new().await;
     let folder = scene.network.folder();
-    let asked = Head::new(UNARY, YANTAI).with("banqiao-want-receipt", "1");
+    let asked = Head::new(CALL, YANTAI).with("banqiao-want-receipt", "1");
     let answer = scene.caller.unary(&asked, &hello()).await.unwrap();
     let receipt = answer.last().get("banqiao-receipt-bin").unwrap();
     fs::write(folder.join("call.receipt"), receipt.as_bytes()).unwrap();

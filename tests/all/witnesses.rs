@@ -376,8 +376,13 @@ async fn frozen(city: &City, alarm: &str) {
     })
     .await
     .unwrap();
+    // The alarm is told before the database has it.
+    wait_until("a ledger that is not written", PATIENCE, || async {
+        !city.admin().status().await.unwrap().ledger_writable
+    })
+    .await
+    .unwrap();
     let status = city.admin().status().await.unwrap();
-    assert!(!status.ledger_writable);
     assert!(
         status
             .warnings

@@ -18,6 +18,7 @@ def main(path):
     assert sum(city["refused"] for city in cities) >= 2, "the scenario has two refusals"
     witnessed = [check for check in report["checks"] if check["name"] == "ledgers witnessed"]
     assert witnessed, "no check of the witnesses"
+    assert any(check["name"] == "evidence" for check in report["checks"]), "no call was proven by a file"
     failed = [check for check in report["checks"] if not check["held"]]
     assert report["ok"] and report["checks"] and not failed, f"checks that did not hold: {failed}"
     print(f"{len(cities)} cities, {len(report['checks'])} checks")

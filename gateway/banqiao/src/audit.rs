@@ -2,7 +2,7 @@
 //! `generate` and `verify`, which ask no gateway,
 //! and `export --from-database`.
 
-mod evidence;
+pub(crate) mod evidence;
 mod fetch;
 mod filter;
 mod generate;

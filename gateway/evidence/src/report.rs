@@ -75,6 +75,14 @@ impl Report {
         }
     }
 
+    /// How many statements are proven.
+    pub fn proven_count(&self) -> usize {
+        let proven = self.findings.iter();
+        proven
+            .filter(|finding| finding.standing == Standing::Proven)
+            .count()
+    }
+
     pub(crate) fn add(&mut self, standing: Standing, check: &'static str, text: impl Into<String>) {
         self.findings.push(Finding {
             standing,

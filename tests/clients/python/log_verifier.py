@@ -52,6 +52,8 @@ def key(vkey):
 def signatures(note):
     """Text of a note, and the signatures under it by name and key id."""
     text, _, lines = note.rpartition("\n\n")
+    if not lines.endswith("\n"):
+        raise Invalid("the last signature line is cut off")
     found = {}
     for line in lines.splitlines():
         dash, name, encoded = line.split(" ")

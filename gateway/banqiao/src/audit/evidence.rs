@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use banqiao_evidence::{Bundle, Made};
-use banqiao_proto::ledger::v1::GetEvidenceRequest;
+use banqiao_proto::ledger::v1::{GetEvidenceRequest, audit_service_client::AuditServiceClient};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use tonic::{Status, transport::Channel};
 
 use super::{auditor, print};
 use crate::{
@@ -46,33 +47,10 @@ pub struct Evidence {
 
 impl Evidence {
     pub(super) async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
-        let exchange = self.exchange_id.split('/').next().unwrap_or_default();
-        let request = GetEvidenceRequest {
-            exchange_id: exchange.to_owned(),
-            open_private: self.open_private,
-            offline: self.offline,
-        };
-        let asked = auditor(&self.admin).await?.get_evidence(request).await;
-        let mut members = asked.map_err(|status| answer::stop(&status))?.into_inner();
-        let mut made = Made {
-            exchange: exchange.to_ascii_lowercase(),
-            at: Timestamp::now().to_string(),
-            ..Made::default()
-        };
-        let mut files = BTreeMap::new();
-        while let Some(member) = members
-            .message()
-            .await
-            .map_err(|status| answer::stop(&status))?
-        {
-            made.by = member.city;
-            if member.lacking.is_empty() {
-                files.insert(member.name, member.content);
-            } else {
-                made.lacking.push(member.lacking);
-            }
-        }
-        let bundle = Bundle::new(made, files);
+        let mut client = auditor(&self.admin).await?;
+        let exchange = &self.exchange_id;
+        let fetched = fetch(&mut client, exchange, self.open_private, self.offline).await;
+        let bundle = fetched.map_err(|status| answer::stop(&status))?;
         let bytes = if self.json {
             let mut text = Vec::new();
             write_pretty(&mut text, &as_json(&bundle))?;
@@ -106,6 +84,37 @@ impl Evidence {
         )?;
         Ok(Exit::Done)
     }
+}
+
+/// What a gateway has of an exchange, as a file.
+pub(crate) async fn fetch(
+    client: &mut AuditServiceClient<Channel>,
+    exchange_id: &str,
+    open_private: bool,
+    offline: bool,
+) -> Result<Bundle, Status> {
+    let exchange = exchange_id.split('/').next().unwrap_or_default();
+    let request = GetEvidenceRequest {
+        exchange_id: exchange.to_owned(),
+        open_private,
+        offline,
+    };
+    let mut members = client.get_evidence(request).await?.into_inner();
+    let mut made = Made {
+        exchange: exchange.to_ascii_lowercase(),
+        at: Timestamp::now().to_string(),
+        ..Made::default()
+    };
+    let mut files = BTreeMap::new();
+    while let Some(member) = members.message().await? {
+        made.by = member.city;
+        if member.lacking.is_empty() {
+            files.insert(member.name, member.content);
+        } else {
+            made.lacking.push(member.lacking);
+        }
+    }
+    Ok(Bundle::new(made, files))
 }
 
 /// Every member, text as text and the rest in base64, with the fields of each entry beside its bytes.

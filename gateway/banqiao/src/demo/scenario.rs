@@ -1,9 +1,10 @@
 //! What the demo plays, and what must be seen.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use banqiao_card::synthetic;
+use banqiao_evidence::Verdict;
 use banqiao_proto::{
     card::v1::{
         CardFunction, CardKey, CardRecord, CardState, ImportCardsRequest, LossKind,
@@ -21,6 +22,7 @@ use super::{
     CARD, Steps,
     client::{self, System},
 };
+use crate::audit::evidence;
 use crate::sandbox::{Founder, Sandbox, SandboxCity};
 
 /// Seed of the synthetic holders: each run has the same people.
@@ -76,8 +78,9 @@ impl<'a> Scenario<'a> {
         self.wrong_name(steps).await?;
         self.refused_purpose(steps).await?;
         self.ungranted_client(steps).await?;
-        self.loss(steps).await?;
+        let exchange = self.loss(steps).await?;
         self.witnessed(steps).await?;
+        self.proven(steps, &exchange).await?;
         Ok(self.checks.clone())
     }
 
@@ -290,7 +293,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// A loss reported in Weihai on a Weifang card, seen by a watcher in Rizhao.
-    async fn loss(&mut self, steps: &Steps) -> Result<()> {
+    async fn loss(&mut self, steps: &Steps) -> Result<String> {
         let (weifang, weihai, rizhao) = (
             self.city("370700")?,
             self.city("371000")?,
@@ -351,7 +354,8 @@ impl<'a> Scenario<'a> {
             seen.as_deref() == Some("371000"),
             "sees the change, asked for in 371000".to_owned(),
         );
-        self.recorded(steps, weihai, weifang, &exchange).await
+        self.recorded(steps, weihai, weifang, &exchange).await?;
+        Ok(exchange)
     }
 
     /// Both gateways hold the exchange.
@@ -424,6 +428,50 @@ impl<'a> Scenario<'a> {
             sizes.iter().sum::<u64>()
         );
         self.check(steps, "ledgers witnessed", held, seen);
+        Ok(())
+    }
+
+    /// One file proves the loss report offline, from Weihai's ledger and Weifang's.
+    async fn proven(&mut self, steps: &Steps, exchange: &str) -> Result<()> {
+        let weihai = self.city("371000")?;
+        let root = weihai
+            .folder
+            .parent()
+            .context("the sandbox has no folder")?;
+        let mut pin = [0; 32];
+        let text = fs::read_to_string(root.join("directory.pin"))?;
+        hex::decode_to_slice(text.trim(), &mut pin)?;
+        let mut audit = client::audit(weihai).await?;
+        let proven = async {
+            loop {
+                let bundle = evidence::fetch(&mut audit, exchange, false, false).await?;
+                let report = banqiao_evidence::verify(&bundle, &pin, &[]);
+                // Receipts are linked to witnessed checkpoints within seconds.
+                if report.verdict() == Verdict::Valid {
+                    return anyhow::Ok((bundle, report));
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        let proven = tokio::time::timeout(SEEN_WITHIN, proven).await;
+        let (held, seen) = match proven {
+            Ok(Ok((bundle, report))) => {
+                let path = root.join("loss.evidence");
+                fs::write(&path, bundle.to_bytes()?)?;
+                let path = path.display();
+                (
+                    true,
+                    format!(
+                        "{} statements proven offline: banqiao verify {path} --pin {}",
+                        report.proven_count(),
+                        text.trim()
+                    ),
+                )
+            }
+            Ok(Err(error)) => (false, format!("{error:#}")),
+            Err(_) => (false, "not everything was proven in time".to_owned()),
+        };
+        self.check(steps, "evidence", held, seen);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use banqiao_directory::{Clock, Directory, Envelope, SigningKey, Status, verify_first};
+use banqiao_directory::{Clock, Directory, Envelope, Receipts, SigningKey, Status, verify_first};
 use toml::{Table, Value};
 
 use super::{SandboxCity, city::SYSTEMS};
@@ -84,8 +84,9 @@ fn stands(directory: &Directory, city: &SandboxCity, cities: usize) -> bool {
                 .gateways
                 .iter()
                 .any(|gateway| gateway.address == address)
-                // A sandbox from before ledgers had keys gets a new version.
-                && (listed.ledger.is_some() || cities == 1)
+                // A sandbox from before ledgers had keys, or receipts, gets a new version.
+                && (cities == 1
+                    || listed.ledger.is_some() && listed.receipts == Receipts::Required)
         })
 }
 
@@ -178,6 +179,9 @@ fn document(
             if cities.len() > 1
                 && let Value::Table(section) = &mut section
             {
+                // Every gateway here gives receipts, so that every gateway can demand them.
+                let receipts = table([("receipts", text("required"))]);
+                section.insert("features".to_owned(), receipts);
                 let notes = notes(city, cities.len())?;
                 section.extend(notes.map(|(key, value)| (key.to_owned(), value)));
             }

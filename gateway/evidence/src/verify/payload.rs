@@ -45,19 +45,29 @@ pub(super) fn check(sides: &Sides, payloads: &[Payload], report: &mut Report) {
             (PayloadKind::Request, "request", request),
             (PayloadKind::Response, "response", response),
         ];
-        let found = wanted.into_iter().find(|(kind, _, direction)| {
-            (payload.kind == PayloadKind::Any || payload.kind == *kind)
-                && direction.is_some_and(|direction| is_of(&payload.bytes, direction))
-        });
-        match found {
-            Some((_, name, _)) => report.proven(
-                "payload",
-                format!("{} is the {name} that was exchanged", payload.name),
-            ),
-            None => report.broken(
+        let found: Vec<_> = wanted
+            .into_iter()
+            .filter(|(kind, _, direction)| {
+                (payload.kind == PayloadKind::Any || payload.kind == *kind)
+                    && direction.is_some_and(|direction| is_of(&payload.bytes, direction))
+            })
+            .map(|(_, name, _)| name)
+            .collect();
+        if found.is_empty() {
+            report.broken(
                 "payload",
                 format!("{} is not what was exchanged", payload.name),
-            ),
+            );
+        } else {
+            // An echo is both.
+            report.proven(
+                "payload",
+                format!(
+                    "{} is the {} that was exchanged",
+                    payload.name,
+                    found.join(" and the ")
+                ),
+            );
         }
     }
 }

@@ -27,7 +27,7 @@ pub use crate::adopt::AdoptError as PublishError;
 /// Largest answer with the entries of one exchange.
 const MAX_ENTRIES_BYTES: usize = 64 << 20;
 /// How often receipts are linked to witnessed checkpoints: they have a minute (LEDGER.md §3).
-const LINK_EVERY: Duration = Duration::from_secs(5);
+const LINK_EVERY: Duration = Duration::from_secs(2);
 /// How long the calls of a lost lease have to end before a new boot begins.
 const LEASE_CLEAR: Duration = Duration::from_millis(200);
 

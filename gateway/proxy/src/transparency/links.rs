@@ -60,6 +60,8 @@ pub struct LinkState {
     pub forked: bool,
     /// Entries that the city has signed and a witness saw, and how many fewer it shows since.
     pub behind: Option<(u64, u64)>,
+    /// That receipts wait for more than a minute was told.
+    pub late: bool,
 }
 
 /// The connections to the other cities' logs.
@@ -119,72 +121,84 @@ struct Anchor {
 }
 
 impl Links {
-    /// Links what can be linked now.
+    /// Links what can be linked now. A city that does not answer delays no other.
     pub(crate) async fn run(&mut self, shared: &Arc<Shared>) {
-        for code in shared.receipts.waiting() {
-            let snapshot = shared.rights.snapshot();
-            let Some(city) = snapshot.directory.city(code) else {
-                // It has left the network; its receipts stay in the evidence.
-                drop(shared.receipts.take(code));
-                continue;
-            };
-            let signed = shared.receipts.take(code);
-            let linking = self.link(shared, &snapshot.directory, city, &signed);
-            let linked = tokio::time::timeout(PATIENCE, linking)
-                .await
-                .unwrap_or(Err(Unlinked::Patience));
-            let (waiting, outcome) = match linked {
-                Ok((anchor, outcome)) => {
-                    let kept = keep(shared, &anchor, &outcome).await;
-                    match kept {
-                        Ok(()) => (outcome.waiting.clone(), Ok((anchor, outcome))),
-                        Err(error) => (signed, Err(error)),
-                    }
-                }
-                Err(error) => (signed, Err(error)),
-            };
-            for signed in waiting {
-                shared.receipts.remember(code, signed);
-            }
-            if outcome.is_err() {
-                self.channels.remove(&code);
-            }
-            shared.transparency.linked(shared, code, outcome);
-        }
+        let snapshot = shared.rights.snapshot();
+        let turns: Vec<_> = shared
+            .receipts
+            .waiting()
+            .into_iter()
+            .map(|city| {
+                let channel = self.channels.remove(&city);
+                turn(shared, &snapshot.directory, city, channel)
+            })
+            .collect();
+        let done = futures_util::future::join_all(turns).await;
+        self.channels.extend(done.into_iter().flatten());
     }
+}
 
-    async fn link(
-        &mut self,
-        shared: &Arc<Shared>,
-        directory: &Directory,
-        city: &City,
-        signed: &[Signed],
-    ) -> Result<(Anchor, Outcome), Unlinked> {
-        let channel = match self.channels.get_mut(&city.code) {
-            Some(channel) => channel,
-            None => {
-                let channel = peers::channel(shared, city).await?;
-                self.channels.entry(city.code).or_insert(channel)
-            }
-        };
-        let anchor = anchor(channel, directory, city).await?;
-        let mut outcome = Outcome::default();
-        let mut tiles = HashMap::new();
-        for signed in signed {
-            if signed.head.size > anchor.head.size {
-                outcome.waiting.push(signed.clone());
-                continue;
-            }
-            match prove(channel, &mut tiles, &signed.head, &anchor.head).await? {
-                Some(proof) => outcome.linked.push((signed.head, proof)),
-                None => outcome.forks.push(signed.clone()),
-            }
-        }
-        if outcome.linked.is_empty() && outcome.forks.is_empty() {
-            return Err(Unlinked::Behind);
-        }
-        Ok((anchor, outcome))
+/// Links the receipts of one city. Gives the connection back if it is still good.
+async fn turn(
+    shared: &Arc<Shared>,
+    directory: &Directory,
+    code: CityCode,
+    mut channel: Option<Channel>,
+) -> Option<(CityCode, Channel)> {
+    let signed = shared.receipts.take(code);
+    // A city that has left the network: its receipts stay in the evidence.
+    let city = directory.city(code)?;
+    let linking = link(shared, directory, city, &mut channel, &signed);
+    let linked = tokio::time::timeout(PATIENCE, linking)
+        .await
+        .unwrap_or(Err(Unlinked::Patience));
+    let outcome = match linked {
+        Ok((anchor, outcome)) => match keep(shared, &anchor, &outcome).await {
+            Ok(()) => Ok((anchor, outcome)),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    let waiting = match &outcome {
+        Ok((_, outcome)) => outcome.waiting.clone(),
+        Err(_) => signed,
+    };
+    for signed in waiting {
+        shared.receipts.remember(code, signed);
     }
+    let good = outcome.is_ok();
+    shared.transparency.linked(shared, code, outcome);
+    channel.filter(|_| good).map(|channel| (code, channel))
+}
+
+async fn link(
+    shared: &Arc<Shared>,
+    directory: &Directory,
+    city: &City,
+    channel: &mut Option<Channel>,
+    signed: &[Signed],
+) -> Result<(Anchor, Outcome), Unlinked> {
+    let channel = match channel {
+        Some(channel) => channel,
+        None => channel.insert(peers::channel(shared, city).await?),
+    };
+    let anchor = anchor(channel, directory, city).await?;
+    let mut outcome = Outcome::default();
+    let mut tiles = HashMap::new();
+    for signed in signed {
+        if signed.head.size > anchor.head.size {
+            outcome.waiting.push(signed.clone());
+            continue;
+        }
+        match prove(channel, &mut tiles, &signed.head, &anchor.head).await? {
+            Some(proof) => outcome.linked.push((signed.head, proof)),
+            None => outcome.forks.push(signed.clone()),
+        }
+    }
+    if outcome.linked.is_empty() && outcome.forks.is_empty() {
+        return Err(Unlinked::Behind);
+    }
+    Ok((anchor, outcome))
 }
 
 /// The city's newest published checkpoint, signed by its key and cosigned by its quorum.
@@ -308,6 +322,7 @@ impl Transparency {
                     shared.metrics.receipt("linked");
                 }
                 link.problem = None;
+                link.late = false;
                 link.waiting_since_s = (!outcome.waiting.is_empty()).then_some(now_s);
                 if !outcome.linked.is_empty() {
                     link.linked = Some(anchor.head);
@@ -327,7 +342,8 @@ impl Transparency {
             Err(error) => {
                 let since = *link.waiting_since_s.get_or_insert(now_s);
                 link.problem = Some(Chain(&error).to_string());
-                if now_s.saturating_sub(since) > LATE_AFTER_S {
+                if now_s.saturating_sub(since) > LATE_AFTER_S && !link.late {
+                    link.late = true;
                     tracing::warn!(
                         city = city.as_str(),
                         error = %Chain(&error),
