@@ -29,7 +29,7 @@ use crate::{
     keyring::{Keyring, KeyringError},
     prepare::Preparer,
     queue::{Command, Queue},
-    reader::Reader,
+    reader::{Reader, Recent},
     reconcile::Turn,
     step::Step,
     store::{Reads, StoreError, StoreUrl},
@@ -267,6 +267,8 @@ pub(crate) struct Core {
     pub(crate) size: watch::Sender<u64>,
     /// Entries that the search index is known to cover.
     pub(crate) indexed: watch::Sender<u64>,
+    /// The times of what it does not cover.
+    pub(crate) recent: Recent,
     /// The level of the search index's groups.
     pub(crate) group: Level,
     /// Counts how often a checkpoint was published.
@@ -304,6 +306,7 @@ impl Ledger {
             state: watch::Sender::new(LedgerState::Failing),
             size: watch::Sender::new(0),
             indexed: watch::Sender::new(0),
+            recent: Recent::default(),
             group: Level::Group(GroupSize::nearest(settings.token_group)),
             published: watch::Sender::new(0),
             boot: RwLock::new(Uuid::nil()),

@@ -17,10 +17,12 @@ use crate::{
 };
 
 mod log;
+mod recent;
 mod search;
 mod sets;
 
 pub use log::ProofError;
+pub(crate) use recent::Recent;
 
 /// An entry as it is stored.
 #[derive(Clone, PartialEq)]

@@ -69,7 +69,7 @@ impl<'a> Sets<'a> {
     }
 
     /// The units to look into for entries in a range of indices, rising: of each part of the ledger the largest. Index ranges
-    /// and chunks outside the times that are asked for are left out.
+    /// and chunks outside the times that are asked for are left out, and so are entries that are not indexed yet.
     pub(super) async fn stretches(&self, range: Range<u64>) -> Result<Vec<Stretch>, StoreError> {
         let extent = &self.extent;
         let mut stretches = Vec::new();
@@ -94,7 +94,17 @@ impl<'a> Sets<'a> {
             extent.indexed(),
             true,
         );
-        stretch(Level::Segment, extent.indexed(), extent.size, false);
+        let recent = extent.indexed()..extent.size;
+        let can_match = match &self.times {
+            Some(times) if recent.start.max(range.start) < recent.end.min(range.end) => {
+                let (core, recent) = (self.core, recent.clone());
+                core.recent.can_be_of(&core.reads, recent, times).await?
+            }
+            _ => true,
+        };
+        if can_match {
+            stretch(Level::Segment, recent.start, recent.end, false);
+        }
         Ok(stretches)
     }
 

@@ -129,6 +129,12 @@ impl Reads {
         each!(self, store => store.made_between(entries, times).await)
     }
 
+    /// The earliest and the latest time of the entries from an index until another.
+    pub(crate) async fn times(&self, entries: Range<u64>) -> Result<(i64, i64), StoreError> {
+        let (first, last) = each!(self, store => store.times(entries).await)?;
+        first.zip(last).ok_or(StoreError::Corrupt("entries"))
+    }
+
     /// The spans of some units, rising.
     pub(crate) async fn spans(
         &self,

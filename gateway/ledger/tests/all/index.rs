@@ -23,6 +23,7 @@ on_both_stores![
     ledger_without_an_index_gets_one_when_it_is_opened,
     searches_by_date_pass_over_ranges_of_other_times,
     tokens_are_looked_for_where_their_group_has_them,
+    searches_by_date_pass_over_what_is_not_indexed_yet,
     synthetic_ledger_is_valid_and_the_same_for_the_same_seed,
     database_with_anything_in_it_is_left_alone,
 ];
@@ -407,6 +408,50 @@ async fn searches_by_date_pass_over_ranges_of_other_times(bed: Bed) {
         page,
     };
     assert_eq!(found(&ledger, &whole).await, first);
+}
+
+async fn searches_by_date_pass_over_what_is_not_indexed_yet(bed: Bed) {
+    made(&bed, &synthesis(4_096 + 50, 7)).await;
+    let ledger = bed.open("one").await;
+    indexed(&ledger, 4_096).await;
+    let from = async |from_us: i64, until_us: i64| {
+        let filter = EntryFilter {
+            from_us,
+            until_us,
+            ..EntryFilter::default()
+        };
+        let query = Query::parse(&filter).unwrap();
+        let page = by_case("").page;
+        let found = ledger.reader().search(&query, page).await;
+        found.map(|found| found.iter().map(|it| it.index).collect::<Vec<u64>>())
+    };
+    let early = (NOW, NOW + DAY_US);
+    let found = from(early.0, early.1).await.unwrap();
+    assert!((50..300).contains(&found.len()), "{}", found.len());
+    let end = NOW + 25 * DAY_US;
+    assert_eq!(from(end, end + DAY_US).await.unwrap(), [0_u64; 0]);
+    // It grows, by entries of a time that none before them has.
+    let opened = append_all(&ledger.appender(), vec![opening(id(1))]).await;
+    assert_eq!(opened[0].as_ref().unwrap().index, 4_146);
+    assert_eq!(from(end, end + DAY_US).await.unwrap(), [4_146]);
+    // Who looks at them now fails.
+    if bed.is_postgres() {
+        bed.execute("DROP TRIGGER entry_is_final ON entry")
+            .await
+            .unwrap();
+        bed.execute(
+            "UPDATE entry SET bytes = '\\xff', time_us = 1794744000000001 WHERE idx = 4100",
+        )
+        .await
+        .unwrap();
+    } else {
+        bed.execute("DROP TRIGGER entry_is_final_1").await.unwrap();
+        bed.execute("UPDATE entry SET bytes = x'ff', time_us = 1794744000000001 WHERE idx = 4100")
+            .await
+            .unwrap();
+    }
+    assert_eq!(from(early.0, early.1).await.unwrap(), found);
+    assert!(from(early.0, 0).await.is_err());
 }
 
 async fn verified(bed: &Bed) {

@@ -103,6 +103,22 @@ impl Reads {
         .and_then(numbers)
     }
 
+    pub(crate) async fn times(
+        &self,
+        entries: Range<u64>,
+    ) -> Result<(Option<i64>, Option<i64>), StoreError> {
+        query_as(
+            "SELECT min(time_us), max(time_us) FROM entry WHERE ledger = $1 AND idx >= $2 \
+             AND idx < $3",
+        )
+        .bind(LEDGER)
+        .bind(stored(entries.start)?)
+        .bind(stored(entries.end)?)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+    }
+
     pub(crate) async fn spans_meeting(
         &self,
         level: Level,
