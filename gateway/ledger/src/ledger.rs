@@ -24,11 +24,12 @@ use uuid::Uuid;
 use crate::{
     append::{Document, DocumentKind},
     appender::Appender,
-    batcher, index,
+    batcher,
+    index::{self, GroupSize, Level},
     keyring::{Keyring, KeyringError},
     prepare::Preparer,
     queue::{Command, Queue},
-    reader::Reader,
+    reader::{Reader, Recent},
     reconcile::Turn,
     step::Step,
     store::{Reads, StoreError, StoreUrl},
@@ -44,6 +45,10 @@ pub const DEFAULT_RESERVE: usize = 65_536;
 pub const DEFAULT_KEY_OVERLAP: Duration = Duration::from_secs(7 * 86_400);
 /// Time between SUMMARY entries.
 pub const DEFAULT_SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// 2^this entries form a group whose search tokens are looked up at once: 262,144. A search that finds nothing looks once
+/// into each group, and at most 64 times behind the last one.
+pub const DEFAULT_TOKEN_GROUP: u8 = 18;
 
 /// How long a replica counts as alive without a sign of life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +97,9 @@ pub struct LedgerSettings {
     pub clock: proto::Clock,
     /// The PostgreSQL server may fail over to a standby: then it is refused unless standbys are synchronous.
     pub failover: bool,
+    /// 2^this entries are a group of the search index, see [`DEFAULT_TOKEN_GROUP`]: 15 to 21. After a change the index is
+    /// made for the new groups.
+    pub token_group: u8,
     /// A file on another disk than an SQLite database, where the newest checkpoint stands within a second. A database
     /// that holds less was rolled back. PostgreSQL has none.
     pub anchor: Option<PathBuf>,
@@ -126,6 +134,7 @@ impl LedgerSettings {
                 error_bound_us: 0,
             },
             failover: false,
+            token_group: DEFAULT_TOKEN_GROUP,
             anchor: None,
             hold: false,
         }
@@ -258,6 +267,10 @@ pub(crate) struct Core {
     pub(crate) size: watch::Sender<u64>,
     /// Entries that the search index is known to cover.
     pub(crate) indexed: watch::Sender<u64>,
+    /// The times of what it does not cover.
+    pub(crate) recent: Recent,
+    /// The level of the search index's groups.
+    pub(crate) group: Level,
     /// Counts how often a checkpoint was published.
     pub(crate) published: watch::Sender<u64>,
     pub(crate) boot: RwLock<Uuid>,
@@ -293,6 +306,8 @@ impl Ledger {
             state: watch::Sender::new(LedgerState::Failing),
             size: watch::Sender::new(0),
             indexed: watch::Sender::new(0),
+            recent: Recent::default(),
+            group: Level::Group(GroupSize::nearest(settings.token_group)),
             published: watch::Sender::new(0),
             boot: RwLock::new(Uuid::nil()),
             doubted: AtomicBool::new(false),

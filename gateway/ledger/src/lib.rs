@@ -47,8 +47,9 @@ pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
 pub use epoch::{EpochError, Standing, begin_epoch, standing};
 pub use keyring::{KeyringError, Month};
 pub use ledger::{
-    DEFAULT_KEY_OVERLAP, DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL, FailureKind,
-    FreezeReason, LeaseSettings, Ledger, LedgerError, LedgerObserver, LedgerSettings, LedgerState,
+    DEFAULT_KEY_OVERLAP, DEFAULT_QUEUE, DEFAULT_RESERVE, DEFAULT_SUMMARY_INTERVAL,
+    DEFAULT_TOKEN_GROUP, FailureKind, FreezeReason, LeaseSettings, Ledger, LedgerError,
+    LedgerObserver, LedgerSettings, LedgerState,
 };
 pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};

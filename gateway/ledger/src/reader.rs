@@ -18,11 +18,13 @@ use crate::{
 
 mod files;
 mod log;
+mod recent;
 mod search;
 mod sets;
 
 pub use files::{LogFile, LogFiles};
 pub use log::ProofError;
+pub(crate) use recent::Recent;
 
 /// An entry as it is stored.
 #[derive(Clone, PartialEq)]

@@ -37,7 +37,7 @@ pub(crate) struct Table {
 use Kind::{Bytes, Number, Text, Uuid};
 
 /// Every table but `head`, which the manifest has, and `lease`, which is of boots that are over.
-pub(crate) static TABLES: [Table; 22] = [
+pub(crate) static TABLES: [Table; 23] = [
     Table {
         name: "entry",
         columns: &[
@@ -157,6 +157,16 @@ pub(crate) static TABLES: [Table; 22] = [
             ("entries", Bytes),
         ],
         order: "level, n, facet, value",
+    },
+    Table {
+        name: "presence",
+        columns: &[
+            ("level", Number),
+            ("n", Number),
+            ("part", Number),
+            ("pairs", Bytes),
+        ],
+        order: "level, n, part",
     },
     Table {
         name: "evidence",

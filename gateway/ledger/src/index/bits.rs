@@ -15,7 +15,7 @@ const CORRUPT: StoreError = StoreError::Corrupt("index");
 pub(crate) struct Bits(Box<[u64]>);
 
 impl Bits {
-    /// None of a unit's entries. Ranges have no sets.
+    /// None of a unit's entries. Groups and ranges have no sets.
     pub(crate) fn none(level: Level) -> Self {
         let words = usize::try_from(level.entries() / 64).unwrap_or(0);
         Self(vec![0; words].into())
@@ -82,6 +82,15 @@ impl Bits {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
+    }
+
+    /// The unit's segments that some of the entries are in, by their place in it, rising.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = u64> + '_ {
+        let words = usize::try_from(Level::Segment.entries() / 64).unwrap_or(1);
+        let segments = (0_u64..).zip(self.0.chunks(words));
+        segments
+            .filter(|(_, segment)| segment.iter().any(|word| *word != 0))
+            .map(|(place, _)| place)
     }
 
     /// The positions, rising.
@@ -184,8 +193,13 @@ mod tests {
         let mut read = Bits::none(Level::Chunk);
         read.add_stored(&bytes).unwrap();
         assert!(bits == read);
-        bits.keep(&Bits::between(Level::Chunk, 63, 65));
-        assert_eq!(bits.positions().collect::<Vec<_>>(), [63, 64]);
+        assert_eq!(bits.segments().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        bits.keep(&Bits::between(Level::Chunk, 4_095, 8_193));
+        assert_eq!(bits.segments().collect::<Vec<_>>(), [0, 1, 2]);
+        bits.keep(&Bits::between(Level::Chunk, 8_000, 16_384));
+        assert_eq!(bits.segments().collect::<Vec<_>>(), [1, 2]);
+        bits.keep(&Bits::between(Level::Chunk, 8_191, 8_193));
+        assert_eq!(bits.positions().collect::<Vec<_>>(), [8_191, 8_192]);
     }
 
     #[test]

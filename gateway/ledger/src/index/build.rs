@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use banqiao_proto::ledger::v1::Entry;
 use prost::Message as _;
 
-use super::{Level, Posting, Unit, UnitId, bits};
+use super::{Gathering, Level, Posting, Unit, UnitId, bits};
 use crate::{
     entry::VERSION,
     facet::facets,
@@ -60,6 +60,13 @@ pub(crate) fn merge(n: u64, spans: &[(i64, i64)], rows: &[UnitRow]) -> Result<Un
     unit(Level::Chunk, n, spans.iter().copied(), values)
 }
 
+/// A group, of the spans and the search tokens of its chunks.
+pub(crate) fn group(n: u64, spans: &[(i64, i64)], tokens: Gathering) -> Result<Unit, StoreError> {
+    let unit = unit(tokens.level(), n, spans.iter().copied(), Values::new())?;
+    let parts = tokens.parts();
+    Ok(Unit { parts, ..unit })
+}
+
 /// A range, of the spans of its chunks.
 pub(crate) fn range(n: u64, spans: &[(i64, i64)]) -> Result<Unit, StoreError> {
     unit(Level::Range, n, spans.iter().copied(), Values::new())
@@ -86,5 +93,6 @@ fn unit(
         first_us,
         last_us,
         postings: postings.collect(),
+        parts: Vec::new(),
     })
 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, thread, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 
-use super::{Level, Unit, UnitId, merge, range, segment};
+use super::{Gathering, Level, Unit, UnitId, group, merge, range, segment};
 use crate::{
     ledger::{Core, LedgerError, LedgerState},
     queue::Command,
@@ -74,7 +74,7 @@ async fn keep_up(core: &Core) {
 
 /// Indexes one unit. `false`: there is none.
 async fn step(core: &Core) -> Result<bool, Failure> {
-    let extent = core.reads.index_extent().await?;
+    let extent = core.reads.index_extent(core.group).await?;
     core.indexed.send_replace(extent.indexed());
     let Some(id) = extent.next() else {
         return Ok(false);
@@ -105,6 +105,18 @@ async fn make(core: &Core, UnitId { level, n }: UnitId) -> Result<Unit, StoreErr
             let within = parts(level, n, Level::Segment);
             let spans = spans(core, Level::Segment, within.clone()).await?;
             merge(n, &spans, &reads.unit_rows(Level::Segment, within).await?)
+        }
+        Level::Group(_) => {
+            let within = parts(level, n, Level::Chunk);
+            let mut gathering = Gathering::new(level);
+            // Chunk by chunk: a group has a million tokens and more.
+            for (place, chunk) in (0..).zip(within.clone()) {
+                let segments = parts(Level::Chunk, chunk, Level::Segment);
+                for token in reads.tokens_of(segments).await? {
+                    gathering.add(&token, place);
+                }
+            }
+            group(n, &spans(core, Level::Chunk, within).await?, gathering)
         }
         Level::Range => {
             let within = parts(level, n, Level::Chunk);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     entry::Decoded,
-    index::{Extent, Level},
+    index::Level,
     ledger::Core,
     query::Query,
     reader::{
@@ -27,7 +27,7 @@ pub(super) async fn search(
     query: &Query,
     page: Page,
 ) -> Result<Vec<Stored>, StoreError> {
-    let extent = core.reads.index_extent().await?;
+    let extent = core.reads.index_extent(core.group).await?;
     let mut range = 0..extent.size;
     match (page.cursor, page.order) {
         (Some(cursor), Order::Ascending) => range.start = cursor.saturating_add(1),
@@ -40,7 +40,7 @@ pub(super) async fn search(
         page,
         found: Vec::new(),
     };
-    let sets = Sets::new(core, query).await?;
+    let sets = Sets::new(core, query, extent).await?;
     if let Some(exchange) = query.exchange() {
         let mut entries = core.reads.exchange(exchange.as_bytes()).await?;
         entries.retain(|stored| range.contains(&stored.index));
@@ -49,7 +49,7 @@ pub(super) async fn search(
         entries.retain(|stored| kept.contains(&stored.index));
         search.take(entries)?;
     } else {
-        search.by_sets(&sets, range, &extent).await?;
+        search.by_sets(&sets, range).await?;
     }
     Ok(search.found)
 }
@@ -62,13 +62,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    async fn by_sets(
-        &mut self,
-        sets: &Sets<'_>,
-        range: Range<u64>,
-        extent: &Extent,
-    ) -> Result<(), StoreError> {
-        let mut stretches = sets.stretches(range.clone(), extent).await?;
+    async fn by_sets(&mut self, sets: &Sets<'_>, range: Range<u64>) -> Result<(), StoreError> {
+        let mut stretches = sets.stretches(range.clone()).await?;
         if self.page.order == Order::Descending {
             stretches.reverse();
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    index::{Bits, Extent, Level},
+    index::{Bits, Extent, Level, Probe},
     keyring::MonthKeys,
     ledger::Core,
     private::Token,
@@ -31,6 +31,7 @@ pub(super) struct Stretch {
 pub(super) struct Sets<'a> {
     core: &'a Core,
     query: &'a Query,
+    extent: Extent,
     facets: Vec<FacetFilter>,
     /// From a time until another, where the query says so.
     times: Option<Range<i64>>,
@@ -39,7 +40,11 @@ pub(super) struct Sets<'a> {
 }
 
 impl<'a> Sets<'a> {
-    pub(super) async fn new(core: &'a Core, query: &'a Query) -> Result<Self, StoreError> {
+    pub(super) async fn new(
+        core: &'a Core,
+        query: &'a Query,
+        extent: Extent,
+    ) -> Result<Self, StoreError> {
         let (from, until) = (query.begin_us(), query.end_us());
         let mut months = Vec::new();
         if query.is_private() {
@@ -55,6 +60,7 @@ impl<'a> Sets<'a> {
         Ok(Self {
             core,
             query,
+            extent,
             facets: query.facets(),
             times: (from.is_some() || until.is_some())
                 .then(|| from.unwrap_or(i64::MIN)..until.unwrap_or(i64::MAX)),
@@ -63,12 +69,9 @@ impl<'a> Sets<'a> {
     }
 
     /// The units to look into for entries in a range of indices, rising: of each part of the ledger the largest. Index ranges
-    /// and chunks outside the times that are asked for are left out.
-    pub(super) async fn stretches(
-        &self,
-        range: Range<u64>,
-        extent: &Extent,
-    ) -> Result<Vec<Stretch>, StoreError> {
+    /// and chunks outside the times that are asked for are left out, and so are entries that are not indexed yet.
+    pub(super) async fn stretches(&self, range: Range<u64>) -> Result<Vec<Stretch>, StoreError> {
+        let extent = &self.extent;
         let mut stretches = Vec::new();
         let mut stretch = |level: Level, from: u64, until: u64, indexed| {
             let (from, until) = (from.max(range.start), until.min(range.end));
@@ -82,7 +85,7 @@ impl<'a> Sets<'a> {
             }
         };
         let chunk = Level::Chunk.entries();
-        for chunks in self.chunks(&range, extent).await? {
+        for chunks in self.chunks(&range).await? {
             stretch(Level::Chunk, chunks.start * chunk, chunks.end * chunk, true);
         }
         stretch(
@@ -91,16 +94,23 @@ impl<'a> Sets<'a> {
             extent.indexed(),
             true,
         );
-        stretch(Level::Segment, extent.indexed(), extent.size, false);
+        let recent = extent.indexed()..extent.size;
+        let can_match = match &self.times {
+            Some(times) if recent.start.max(range.start) < recent.end.min(range.end) => {
+                let (core, recent) = (self.core, recent.clone());
+                core.recent.can_be_of(&core.reads, recent, times).await?
+            }
+            _ => true,
+        };
+        if can_match {
+            stretch(Level::Segment, recent.start, recent.end, false);
+        }
         Ok(stretches)
     }
 
     /// The chunks that can hold matches.
-    async fn chunks(
-        &self,
-        range: &Range<u64>,
-        extent: &Extent,
-    ) -> Result<Vec<Range<u64>>, StoreError> {
+    async fn chunks(&self, range: &Range<u64>) -> Result<Vec<Range<u64>>, StoreError> {
+        let extent = &self.extent;
         let Some(times) = &self.times else {
             return Ok(std::iter::once(0..extent.chunks).collect());
         };
@@ -148,12 +158,16 @@ impl<'a> Sets<'a> {
             })
             .collect();
         found.retain(|_, bits| !bits.is_empty());
+        if level == Level::Chunk {
+            self.keep_present(&mut found).await?;
+        }
         if let Some(times) = &self.times {
-            let Some(units) = hull(&found) else {
-                return Ok(found);
-            };
-            let made = self.made(level, units, indexed, times).await?;
+            let made = self.made(level, &found, indexed, times).await?;
             intersect(&mut found, &made);
+        }
+        // Before the tokens: a set is read at once, tokens segment by segment and row by row.
+        if indexed {
+            self.keep_facets(level, &mut found).await?;
         }
         for (kind, value) in self.query.private() {
             let Some(units) = hull(&found) else {
@@ -165,8 +179,10 @@ impl<'a> Sets<'a> {
                 .map(|keys| Token::new(keys, kind, value))
                 .collect();
             let holds = level.holds(Level::Segment);
-            let segments = found.keys().flat_map(|n| n * holds..(n + 1) * holds);
-            let segments: Vec<u64> = segments.collect();
+            let segments: Vec<u64> = found
+                .iter()
+                .flat_map(|(n, bits)| bits.segments().map(move |place| n * holds + place))
+                .collect();
             let mut with = Found::new();
             for index in self.core.reads.tokens(&tokens, &segments).await? {
                 let (n, position) = (index / level.entries(), index % level.entries());
@@ -175,15 +191,44 @@ impl<'a> Sets<'a> {
             }
             intersect(&mut found, &with);
         }
-        if !indexed {
-            return Ok(found);
+        Ok(found)
+    }
+
+    /// Keeps the chunks that can hold each token that is asked for; those in no complete group can.
+    async fn keep_present(&self, found: &mut Found) -> Result<(), StoreError> {
+        let group = self.extent.group;
+        let holds = group.holds(Level::Chunk);
+        for (kind, value) in self.query.private() {
+            let groups: BTreeSet<u64> = found.keys().map(|n| n / holds).collect();
+            let groups: Vec<u64> = groups.range(..self.extent.groups).copied().collect();
+            let (Some(first), Some(last)) = (groups.first(), groups.last()) else {
+                return Ok(());
+            };
+            let probes: Vec<Probe> = self
+                .months(group, *first..last + 1, true)
+                .await?
+                .map(|keys| Probe::new(group, &Token::new(keys, kind, value)))
+                .collect();
+            let mut with = BTreeSet::new();
+            for (n, part) in self.core.reads.parts(group, &groups, &probes).await? {
+                for probe in probes.iter().filter(|probe| probe.part == part.part) {
+                    let places = probe.places(&part.pairs)?;
+                    with.extend(places.into_iter().map(|place| n * holds + place));
+                }
+            }
+            found.retain(|n, _| n / holds >= self.extent.groups || with.contains(n));
         }
+        Ok(())
+    }
+
+    /// Keeps the indexed entries that have every value that is asked for.
+    async fn keep_facets(&self, level: Level, found: &mut Found) -> Result<(), StoreError> {
         for (facet, values) in &self.facets {
             let mut with = Found::new();
             for values in values {
                 let units: Vec<u64> = found.keys().copied().collect();
                 if units.is_empty() {
-                    return Ok(found);
+                    return Ok(());
                 }
                 let reads = &self.core.reads;
                 let sets = reads.postings(level, &units, *facet, values).await?;
@@ -192,19 +237,22 @@ impl<'a> Sets<'a> {
                     bits.add_stored(&entries)?;
                 }
             }
-            intersect(&mut found, &with);
+            intersect(found, &with);
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// The entries that were made in the times that are asked for.
+    /// The entries of some units that were made in the times that are asked for.
     async fn made(
         &self,
         level: Level,
-        units: Range<u64>,
+        among: &Found,
         indexed: bool,
         times: &Range<i64>,
     ) -> Result<Found, StoreError> {
+        let Some(units) = hull(among) else {
+            return Ok(Found::new());
+        };
         let reads = &self.core.reads;
         let (segment, holds) = (Level::Segment.entries(), level.holds(Level::Segment));
         let segments = units.start * holds..units.end * holds;
@@ -221,6 +269,9 @@ impl<'a> Sets<'a> {
         };
         let mut made = Found::new();
         for (n, whole) in segments {
+            if !among.contains_key(&(n / holds)) {
+                continue;
+            }
             let entries = n * segment..(n + 1) * segment;
             let bits = made.entry(n / holds).or_insert_with(|| Bits::none(level));
             let first = n / holds * level.entries();

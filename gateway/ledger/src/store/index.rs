@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Fault, Reads, StoreError, Writer, number};
 use crate::{
     facet::{Facet, ValueRange},
-    index::{Extent, Level, Unit},
+    index::{Extent, Level, Part, Probe, Unit},
     private::Token,
 };
 
@@ -65,13 +65,35 @@ pub(super) fn sets(rows: Vec<(i64, Vec<u8>)>) -> Result<Vec<Set>, StoreError> {
         .collect()
 }
 
-/// Size, segments, chunks and ranges.
-pub(super) fn extent(row: (i64, i64, i64, i64)) -> Result<Extent, StoreError> {
-    let (size, segments, chunks, ranges) = row;
+/// A part of a group: the group, and what is stored.
+pub(crate) type PartRow = (u64, Part);
+
+pub(super) fn parts(rows: Vec<(i64, i16, Vec<u8>)>) -> Result<Vec<PartRow>, StoreError> {
+    rows.into_iter()
+        .map(|(n, part, pairs)| Ok((number(n)?, Part { part, pairs })))
+        .collect()
+}
+
+pub(super) fn tokens(rows: Vec<(Vec<u8>,)>) -> Result<Vec<Token>, StoreError> {
+    rows.into_iter()
+        .map(|(token,)| {
+            let token = token.try_into().map(Token);
+            token.map_err(|_| StoreError::Corrupt("token"))
+        })
+        .collect()
+}
+
+/// Size, segments, chunks, groups and ranges.
+pub(super) type ExtentRow = (i64, i64, i64, i64, i64);
+
+pub(super) fn extent(group: Level, row: ExtentRow) -> Result<Extent, StoreError> {
+    let (size, segments, chunks, groups, ranges) = row;
     Ok(Extent {
         size: number(size)?,
+        group,
         segments: number(segments)?,
         chunks: number(chunks)?,
+        groups: number(groups)?,
         ranges: number(ranges)?,
     })
 }
@@ -84,9 +106,9 @@ impl Writer {
 }
 
 impl Reads {
-    /// How far the index goes, and the size of the ledger at that same moment.
-    pub(crate) async fn index_extent(&self) -> Result<Extent, StoreError> {
-        each!(self, store => store.index_extent().await)
+    /// How far the index goes, with groups of a level, and the size of the ledger at that same moment.
+    pub(crate) async fn index_extent(&self, group: Level) -> Result<Extent, StoreError> {
+        each!(self, store => store.index_extent(group).await)
     }
 
     /// Times and bytes of the entries from an index until another, by index.
@@ -105,6 +127,12 @@ impl Reads {
         times: Range<i64>,
     ) -> Result<Vec<u64>, StoreError> {
         each!(self, store => store.made_between(entries, times).await)
+    }
+
+    /// The earliest and the latest time of the entries from an index until another.
+    pub(crate) async fn times(&self, entries: Range<u64>) -> Result<(i64, i64), StoreError> {
+        let (first, last) = each!(self, store => store.times(entries).await)?;
+        first.zip(last).ok_or(StoreError::Corrupt("entries"))
     }
 
     /// The spans of some units, rising.
@@ -144,6 +172,21 @@ impl Reads {
         values: &ValueRange,
     ) -> Result<Vec<Set>, StoreError> {
         each!(self, store => store.postings(level, units, facet, values).await)
+    }
+
+    /// The search tokens of some segments.
+    pub(crate) async fn tokens_of(&self, segments: Range<u64>) -> Result<Vec<Token>, StoreError> {
+        each!(self, store => store.tokens_of(segments).await)
+    }
+
+    /// Those parts of some groups of a level that some tokens are looked up in.
+    pub(crate) async fn parts(
+        &self,
+        level: Level,
+        groups: &[u64],
+        probes: &[Probe],
+    ) -> Result<Vec<PartRow>, StoreError> {
+        each!(self, store => store.parts(level, groups, probes).await)
     }
 
     /// Indices of the entries with one of some tokens, within some segments.

@@ -22,13 +22,19 @@ on_both_stores![
     searches_find_what_reading_everything_finds,
     ledger_without_an_index_gets_one_when_it_is_opened,
     searches_by_date_pass_over_ranges_of_other_times,
+    tokens_are_looked_for_where_their_group_has_them,
+    searches_by_date_pass_over_what_is_not_indexed_yet,
     synthetic_ledger_is_valid_and_the_same_for_the_same_seed,
     database_with_anything_in_it_is_left_alone,
 ];
 
 const DAY_US: i64 = 86_400_000_000;
-/// A chunk, two segments behind it, and a part of one: each way to find an entry.
+/// A chunk, two segments behind it, and a part of one.
 const ENTRIES: u64 = 16_384 + 2 * 4_096 + 700;
+/// Groups of two chunks.
+const GROUP: u8 = 15;
+/// A group, and behind it a segment and a part of one.
+const GROUPED: u64 = 2 * 16_384 + 4_096 + 700;
 
 /// Synthetic numbers: their sequence is 000.
 fn subjects() -> Vec<String> {
@@ -210,6 +216,24 @@ async fn indexed(ledger: &Ledger, entries: u64) {
         .unwrap();
 }
 
+/// Opens a ledger with small groups, and waits for so many.
+async fn grouped(bed: &Bed, groups: i64) -> Ledger {
+    let ledger = bed
+        .open_with(LedgerSettings {
+            token_group: GROUP,
+            ..bed.settings("one")
+        })
+        .await;
+    wait_for("the groups", || async {
+        let found = bed
+            .count("SELECT count(*) FROM span WHERE level = 15")
+            .await;
+        (found == groups).then_some(())
+    })
+    .await;
+    ledger
+}
+
 async fn agree(ledger: &Ledger, all: &[(Entry, PrivatePart)], cases: u32) {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
@@ -230,22 +254,94 @@ async fn agree(ledger: &Ledger, all: &[(Entry, PrivatePart)], cases: u32) {
 }
 
 async fn searches_find_what_reading_everything_finds(bed: Bed) {
-    made(&bed, &synthesis(ENTRIES, 3)).await;
-    let ledger = bed.open("one").await;
-    indexed(&ledger, ENTRIES - ENTRIES % 4_096).await;
+    made(&bed, &synthesis(GROUPED, 3)).await;
+    let ledger = grouped(&bed, 1).await;
+    indexed(&ledger, GROUPED - GROUPED % 4_096).await;
     let all = everything(&ledger).await;
-    assert_eq!(all.len() as u64, ENTRIES);
+    assert_eq!(all.len() as u64, GROUPED);
     agree(&ledger, &all, 150).await;
-    assert_eq!(
-        bed.count("SELECT count(*) FROM span WHERE level = 14")
-            .await,
-        1
-    );
-    assert_eq!(
-        bed.count("SELECT count(*) FROM span WHERE level = 12")
-            .await,
-        6
-    );
+    for (count, units) in [
+        ("SELECT count(*) FROM span WHERE level = 14", 2),
+        ("SELECT count(*) FROM span WHERE level = 12", 9),
+    ] {
+        assert_eq!(bed.count(count).await, units, "{count}");
+    }
+    // Values that few entries have, of which most stand in one chunk only.
+    for (_, private) in all.iter().step_by(1_500) {
+        let asked = by_case(&private.case_number);
+        assert_eq!(found(&ledger, &asked).await, expected(&all, &asked));
+    }
+    // What is erased is not found any more, though the group still says where it was.
+    let erased = "DELETE FROM token WHERE segment = 2";
+    assert!(bed.execute(erased).await.unwrap() > 1_000);
+    for (index, (_, private)) in (0..).zip(all.iter()).skip(2 * 4_096).take(40) {
+        let asked = by_case(&private.case_number);
+        let found = found(&ledger, &asked).await;
+        assert!(
+            asked.filter.case_number.is_empty() || !found.contains(&index),
+            "{index}"
+        );
+    }
+}
+
+fn by_case(case_number: &str) -> Asked {
+    Asked {
+        filter: EntryFilter {
+            case_number: case_number.into(),
+            ..EntryFilter::default()
+        },
+        page: Page {
+            limit: 10_000,
+            order: Order::Ascending,
+            cursor: None,
+            open_private: false,
+        },
+    }
+}
+
+/// Where the index is believed, and that it is made where it is missing.
+async fn tokens_are_looked_for_where_their_group_has_them(bed: Bed) {
+    // A group, and a chunk that is in none.
+    const GROUP_END: u64 = 2 * 16_384;
+    made(&bed, &synthesis(GROUP_END + 16_384, 8)).await;
+    let ledger = grouped(&bed, 1).await;
+    let parts = "SELECT count(*) FROM presence";
+    let kept = bed.count(parts).await;
+    assert!((900..=1_024).contains(&kept), "{kept}");
+    // A case of entries in the group and behind it.
+    let mut wanted = None;
+    for index in 0..400 {
+        let private = ledger.reader().open_private(index).await.unwrap();
+        let case_number = private.map_or_else(String::new, |it| it.case_number);
+        let asked = by_case(&case_number);
+        if case_number.is_empty() {
+            continue;
+        }
+        let all = found(&ledger, &asked).await;
+        assert!(all.contains(&index), "{index}: {all:?}");
+        if all.last().is_some_and(|index| *index >= GROUP_END) {
+            wanted = Some((asked, all));
+            break;
+        }
+    }
+    let (asked, all) = wanted.unwrap();
+
+    // Where the group says that it is nowhere, nobody looks: so absent ones cost nothing.
+    bed.execute("DELETE FROM presence").await.unwrap();
+    let behind = all.iter().copied().filter(|index| *index >= GROUP_END);
+    assert_eq!(found(&ledger, &asked).await, behind.collect::<Vec<_>>());
+    // As in a ledger of an earlier version.
+    ledger.close().await;
+    bed.execute("DELETE FROM span WHERE level = 15")
+        .await
+        .unwrap();
+    let ledger = grouped(&bed, 1).await;
+    assert_eq!(bed.count(parts).await, kept);
+    assert_eq!(found(&ledger, &asked).await, all);
+    // With larger groups, of which none is complete.
+    ledger.close().await;
+    let ledger = bed.open("one").await;
+    assert_eq!(found(&ledger, &asked).await, all);
 }
 
 async fn ledger_without_an_index_gets_one_when_it_is_opened(bed: Bed) {
@@ -318,6 +414,50 @@ async fn searches_by_date_pass_over_ranges_of_other_times(bed: Bed) {
         page,
     };
     assert_eq!(found(&ledger, &whole).await, first);
+}
+
+async fn searches_by_date_pass_over_what_is_not_indexed_yet(bed: Bed) {
+    made(&bed, &synthesis(4_096 + 50, 7)).await;
+    let ledger = bed.open("one").await;
+    indexed(&ledger, 4_096).await;
+    let from = async |from_us: i64, until_us: i64| {
+        let filter = EntryFilter {
+            from_us,
+            until_us,
+            ..EntryFilter::default()
+        };
+        let query = Query::parse(&filter).unwrap();
+        let page = by_case("").page;
+        let found = ledger.reader().search(&query, page).await;
+        found.map(|found| found.iter().map(|it| it.index).collect::<Vec<u64>>())
+    };
+    let early = (NOW, NOW + DAY_US);
+    let found = from(early.0, early.1).await.unwrap();
+    assert!((50..300).contains(&found.len()), "{}", found.len());
+    let end = NOW + 25 * DAY_US;
+    assert_eq!(from(end, end + DAY_US).await.unwrap(), [0_u64; 0]);
+    // It grows, by entries of a time that none before them has.
+    let opened = append_all(&ledger.appender(), vec![opening(id(1))]).await;
+    assert_eq!(opened[0].as_ref().unwrap().index, 4_146);
+    assert_eq!(from(end, end + DAY_US).await.unwrap(), [4_146]);
+    // Who looks at them now fails.
+    if bed.is_postgres() {
+        bed.execute("DROP TRIGGER entry_is_final ON entry")
+            .await
+            .unwrap();
+        bed.execute(
+            "UPDATE entry SET bytes = '\\xff', time_us = 1794744000000001 WHERE idx = 4100",
+        )
+        .await
+        .unwrap();
+    } else {
+        bed.execute("DROP TRIGGER entry_is_final_1").await.unwrap();
+        bed.execute("UPDATE entry SET bytes = x'ff', time_us = 1794744000000001 WHERE idx = 4100")
+            .await
+            .unwrap();
+    }
+    assert_eq!(from(early.0, early.1).await.unwrap(), found);
+    assert!(from(early.0, 0).await.is_err());
 }
 
 async fn verified(bed: &Bed) {

@@ -275,7 +275,7 @@ async fn gateways_role_needs_no_right_to_change_entries() {
     bed.execute(
         "DROP ROLE IF EXISTS gateway; CREATE ROLE gateway LOGIN; \
          GRANT SELECT, INSERT ON entry, entry_uid, claim, tile, checkpoint, evidence, \
-         witnessed, link, contradiction, credential, span, posting TO gateway; \
+         witnessed, link, contradiction, credential, span, posting, presence TO gateway; \
          GRANT SELECT, INSERT, UPDATE, DELETE ON head, private, token, month_key, in_flight, \
          lease, document, document_revision, cosignature, witness_state TO gateway; \
          GRANT SELECT ON _sqlx_migrations TO gateway",

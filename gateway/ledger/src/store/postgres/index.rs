@@ -7,15 +7,17 @@ use sqlx::{query, query_as};
 use super::{LEDGER, Reads, Writer, statement};
 use crate::{
     facet::{Facet, ValueRange},
-    index::{Extent, Level, Unit},
+    index::{Extent, Level, Probe, Unit},
     private::Token,
     store::{Fault, StoreError, index, numbers, stored},
 };
 
-/// Span and postings in one statement; whoever comes second writes neither.
+/// Span, postings and parts in one statement; whoever comes second writes none.
 const KEEP: &str = "\
     WITH s AS (INSERT INTO span (ledger, level, n, first_us, last_us) \
-        VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING n) \
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING n), \
+    p AS (INSERT INTO presence (ledger, level, n, part, pairs) \
+        SELECT $1, $2, s.n, w.* FROM s, UNNEST($9::smallint[], $10::bytea[]) AS w) \
     INSERT INTO posting (ledger, level, n, facet, value, entries) \
     SELECT $1, $2, s.n, w.* FROM s, UNNEST($6::smallint[], $7::bytea[], $8::bytea[]) AS w";
 
@@ -28,6 +30,8 @@ impl Writer {
             .iter()
             .map(|posting| &posting.entries[..])
             .collect();
+        let parts: Vec<_> = unit.parts.iter().map(|part| part.part).collect();
+        let pairs: Vec<_> = unit.parts.iter().map(|part| &part.pairs[..]).collect();
         let insert = query(KEEP)
             .bind(LEDGER)
             .bind(unit.id.level.number())
@@ -36,26 +40,30 @@ impl Writer {
             .bind(unit.last_us)
             .bind(facets)
             .bind(values)
-            .bind(entries);
+            .bind(entries)
+            .bind(parts)
+            .bind(pairs);
         statement(insert.execute(&mut self.connection)).await?;
         Ok(())
     }
 }
 
 impl Reads {
-    pub(crate) async fn index_extent(&self) -> Result<Extent, StoreError> {
+    pub(crate) async fn index_extent(&self, group: Level) -> Result<Extent, StoreError> {
         query_as(
             "SELECT h.size, \
              coalesce((SELECT max(n) + 1 FROM span WHERE ledger = $1 AND level = 12), 0), \
              coalesce((SELECT max(n) + 1 FROM span WHERE ledger = $1 AND level = 14), 0), \
+             coalesce((SELECT max(n) + 1 FROM span WHERE ledger = $1 AND level = $2), 0), \
              coalesce((SELECT max(n) + 1 FROM span WHERE ledger = $1 AND level = 22), 0) \
              FROM head h WHERE h.ledger = $1",
         )
         .bind(LEDGER)
+        .bind(group.number())
         .fetch_one(&self.pool)
         .await
         .map_err(StoreError::Database)
-        .and_then(index::extent)
+        .and_then(|row| index::extent(group, row))
     }
 
     pub(crate) async fn timed(
@@ -93,6 +101,22 @@ impl Reads {
         .await
         .map_err(StoreError::Database)
         .and_then(numbers)
+    }
+
+    pub(crate) async fn times(
+        &self,
+        entries: Range<u64>,
+    ) -> Result<(Option<i64>, Option<i64>), StoreError> {
+        query_as(
+            "SELECT min(time_us), max(time_us) FROM entry WHERE ledger = $1 AND idx >= $2 \
+             AND idx < $3",
+        )
+        .bind(LEDGER)
+        .bind(stored(entries.start)?)
+        .bind(stored(entries.end)?)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Database)
     }
 
     pub(crate) async fn spans_meeting(
@@ -159,6 +183,41 @@ impl Reads {
         .await
         .map_err(StoreError::Database)
         .and_then(index::sets)
+    }
+
+    pub(crate) async fn tokens_of(&self, segments: Range<u64>) -> Result<Vec<Token>, StoreError> {
+        query_as(
+            "SELECT DISTINCT token FROM token WHERE ledger = $1 AND segment >= $2 AND segment < $3",
+        )
+        .bind(LEDGER)
+        .bind(stored(segments.start)?)
+        .bind(stored(segments.end)?)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+        .and_then(index::tokens)
+    }
+
+    pub(crate) async fn parts(
+        &self,
+        level: Level,
+        groups: &[u64],
+        probes: &[Probe],
+    ) -> Result<Vec<index::PartRow>, StoreError> {
+        let parts: Vec<i16> = probes.iter().map(|probe| probe.part).collect();
+        query_as(
+            "SELECT p.n, p.part, p.pairs FROM UNNEST($3::bigint[]) AS s (n) \
+             CROSS JOIN UNNEST($4::smallint[]) AS w (part) \
+             JOIN presence p ON p.ledger = $1 AND p.level = $2 AND p.n = s.n AND p.part = w.part",
+        )
+        .bind(LEDGER)
+        .bind(level.number())
+        .bind(all(groups)?)
+        .bind(parts)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+        .and_then(index::parts)
     }
 
     pub(crate) async fn tokens(

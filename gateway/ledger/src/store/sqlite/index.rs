@@ -7,7 +7,7 @@ use sqlx::{Executor as _, SqliteConnection, query, query_as, sqlite::SqliteArgum
 use super::{LEDGER, Reads, Writer, rows};
 use crate::{
     facet::{Facet, ValueRange},
-    index::{Extent, Level, Posting, Unit},
+    index::{Extent, Level, Part, Posting, Probe, Unit},
     private::Token,
     store::{Fault, StoreError, index, numbers, stored},
 };
@@ -58,23 +58,27 @@ async fn keep(connection: &mut SqliteConnection, unit: &Unit) -> Result<(), Faul
     };
     rows::POSTINGS
         .execute(connection, &unit.postings, posting)
-        .await
+        .await?;
+    let part = |arguments: &mut SqliteArguments, part: &Part| rows::part(arguments, unit.id, part);
+    rows::PARTS.execute(connection, &unit.parts, part).await
 }
 
 impl Reads {
-    pub(crate) async fn index_extent(&self) -> Result<Extent, StoreError> {
+    pub(crate) async fn index_extent(&self, group: Level) -> Result<Extent, StoreError> {
         query_as(
             "SELECT h.size, \
              coalesce((SELECT max(n) + 1 FROM span WHERE ledger = ?1 AND level = 12), 0), \
              coalesce((SELECT max(n) + 1 FROM span WHERE ledger = ?1 AND level = 14), 0), \
+             coalesce((SELECT max(n) + 1 FROM span WHERE ledger = ?1 AND level = ?2), 0), \
              coalesce((SELECT max(n) + 1 FROM span WHERE ledger = ?1 AND level = 22), 0) \
              FROM head h WHERE h.ledger = ?1",
         )
         .bind(LEDGER)
+        .bind(group.number())
         .fetch_one(&self.pool())
         .await
         .map_err(StoreError::Database)
-        .and_then(index::extent)
+        .and_then(|row| index::extent(group, row))
     }
 
     pub(crate) async fn timed(
@@ -112,6 +116,22 @@ impl Reads {
         .await
         .map_err(StoreError::Database)
         .and_then(numbers)
+    }
+
+    pub(crate) async fn times(
+        &self,
+        entries: Range<u64>,
+    ) -> Result<(Option<i64>, Option<i64>), StoreError> {
+        query_as(
+            "SELECT min(time_us), max(time_us) FROM entry WHERE ledger = ?1 AND idx >= ?2 \
+             AND idx < ?3",
+        )
+        .bind(LEDGER)
+        .bind(stored(entries.start)?)
+        .bind(stored(entries.end)?)
+        .fetch_one(&self.pool())
+        .await
+        .map_err(StoreError::Database)
     }
 
     pub(crate) async fn spans_meeting(
@@ -179,6 +199,41 @@ impl Reads {
         .and_then(index::sets)
     }
 
+    pub(crate) async fn tokens_of(&self, segments: Range<u64>) -> Result<Vec<Token>, StoreError> {
+        query_as(
+            "SELECT DISTINCT token FROM token WHERE ledger = ?1 AND segment >= ?2 AND segment < ?3",
+        )
+        .bind(LEDGER)
+        .bind(stored(segments.start)?)
+        .bind(stored(segments.end)?)
+        .fetch_all(&self.pool())
+        .await
+        .map_err(StoreError::Database)
+        .and_then(index::tokens)
+    }
+
+    pub(crate) async fn parts(
+        &self,
+        level: Level,
+        groups: &[u64],
+        probes: &[Probe],
+    ) -> Result<Vec<index::PartRow>, StoreError> {
+        let parts: Vec<i16> = probes.iter().map(|probe| probe.part).collect();
+        query_as(
+            "SELECT p.n, p.part, p.pairs FROM json_each(?3) AS s CROSS JOIN json_each(?4) AS w \
+             CROSS JOIN presence p ON p.ledger = ?1 AND p.level = ?2 AND p.n = s.value \
+             AND p.part = w.value",
+        )
+        .bind(LEDGER)
+        .bind(level.number())
+        .bind(list(groups))
+        .bind(list(&parts))
+        .fetch_all(&self.pool())
+        .await
+        .map_err(StoreError::Database)
+        .and_then(index::parts)
+    }
+
     pub(crate) async fn tokens(
         &self,
         tokens: &[Token],
@@ -203,7 +258,7 @@ impl Reads {
 }
 
 /// Numbers as a JSON array, which SQLite reads like a table.
-fn list(numbers: &[u64]) -> String {
-    let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+fn list<N: ToString>(numbers: &[N]) -> String {
+    let words: Vec<String> = numbers.iter().map(N::to_string).collect();
     format!("[{}]", words.join(","))
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::grouped::Grouped;
 use crate::{
     append::EvidenceKind,
-    index::{Posting, UnitId},
+    index::{Part, Posting, UnitId},
     plan::{Call, Claim, EntryRow},
     private::{Sealed, Token},
     store::stored,
@@ -94,6 +94,20 @@ pub(super) fn posting(arguments: &mut SqliteArguments, unit: UnitId, posting: &P
     arguments.add(posting.facet)?;
     arguments.add(&posting.value[..])?;
     arguments.add(&posting.entries[..])
+}
+
+/// Group and part, and its pairs.
+pub(super) static PARTS: Grouped = Grouped::new(
+    "INSERT INTO presence (ledger, level, n, part, pairs) SELECT 1, * FROM",
+    4,
+    FILLED,
+);
+
+pub(super) fn part(arguments: &mut SqliteArguments, unit: UnitId, part: &Part) -> Bound {
+    arguments.add(unit.level.number())?;
+    arguments.add(stored(unit.n)?)?;
+    arguments.add(part.part)?;
+    arguments.add(&part.pairs[..])
 }
 
 pub(super) static TILES: Grouped = Grouped::new(

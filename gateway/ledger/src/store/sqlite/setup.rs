@@ -102,6 +102,11 @@ pub(super) async fn migrate(
             "ranges",
             include_str!("../../../migrations/sqlite/0007_ranges.sql").into_sql_str(),
         ),
+        migration(
+            9,
+            "presence",
+            include_str!("../../../migrations/sqlite/0009_presence.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)
