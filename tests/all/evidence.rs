@@ -140,9 +140,16 @@ async fn either_city_proves_a_call_with_one_file() {
             "the caller proved to be spiffe://qingdao.jiaodong/hospital/his",
             "request.bin is the request that was exchanged",
             "response.bin is the response that was exchanged",
-            "the operator was synthetic-operator-9: the client's word",
+            &format!(
+                "the operator was synthetic-operator-9: the word of {}",
+                city.code
+            ),
         ] {
             assert!(verified.1.contains(words), "{words}: {}", verified.1);
+        }
+        if city.code == YANTAI {
+            let words = "the consumer's city committed to the operator \"synthetic-operator-9\"";
+            assert!(verified.1.contains(words), "{}", verified.1);
         }
         let wrong = ["verify", &file, "--pin", &pin, "--payload", "other.bin"];
         let wrong = says(folder, &wrong).await;
@@ -370,7 +377,18 @@ async fn no_change_of_the_file_passes() {
                 files.insert(names::proof("370700", their_index), proof);
             }),
             Verdict::Invalid,
-            "inclusion",
+            "side",
+        ),
+        (
+            "a side that its city was not on",
+            Box::new(|files| {
+                let mut entry = our_close.clone();
+                let client = entry.client.get_or_insert_default();
+                client.spiffe_id = "spiffe://yantai.jiaodong/hospital/his".into();
+                files.insert(ours.clone(), entry.encode_to_vec());
+            }),
+            Verdict::Invalid,
+            "side",
         ),
         (
             "a forked ledger that its own city signs",
@@ -381,8 +399,9 @@ async fn no_change_of_the_file_passes() {
                 files.insert(names::entry(YANTAI, 0), forked.clone());
                 files.insert(names::proof(YANTAI, 0), text.into_bytes());
             }),
-            Verdict::Incomplete,
-            "witnesses",
+            // The receipt that it gave says otherwise.
+            Verdict::Invalid,
+            "receipt",
         ),
         (
             "a proof without cosignatures",

@@ -12,6 +12,7 @@ use banqiao_proto::{
 };
 use banqiao_tests::{
     admin::{Record, grant},
+    directory::NoteKey,
     echo::{EchoRequest, ExpandRequest},
     middle::{Change, Middle, Tampering},
     network::{City, ECHO, Network, Plan, RULED, SYSTEM, free_address, set},
@@ -308,6 +309,8 @@ async fn a_lie_of_the_providers_side_is_not_released() {
         last,
         ..Tampering::default()
     };
+    // What the city's own key could sign.
+    let key = Arc::new(scene.yantai().ledger.again());
     let replayed = old.clone();
     let cases: Vec<(&str, Tampering, Reason)> = vec![
         (
@@ -363,6 +366,39 @@ async fn a_lie_of_the_providers_side_is_not_released() {
             Reason::ReceiptForeign,
         ),
         (
+            "a receipt that leaves the answer open",
+            with_last(forge({
+                let key = Arc::clone(&key);
+                move |receipt| signed_anew(&key, &receipt, |entry| entry.response = None)
+            })),
+            Reason::ReceiptForeign,
+        ),
+        (
+            "a receipt that leaves the request open",
+            with_last(forge({
+                let key = Arc::clone(&key);
+                move |receipt| {
+                    signed_anew(&key, &receipt, |entry| {
+                        entry.request.get_or_insert_default().complete = false;
+                    })
+                }
+            })),
+            Reason::ReceiptForeign,
+        ),
+        (
+            "an hour ago by a clock that claims to be anything",
+            with_last(forge({
+                let key = Arc::clone(&key);
+                move |receipt| {
+                    signed_anew(&key, &receipt, |entry| {
+                        entry.time_us -= 3_600_000_000;
+                        entry.clock.get_or_insert_default().error_bound_us = u64::MAX;
+                    })
+                }
+            })),
+            Reason::ReceiptStale,
+        ),
+        (
             "another answer",
             Tampering {
                 response_body: Some(Box::new(flipped)),
@@ -393,6 +429,31 @@ async fn a_lie_of_the_providers_side_is_not_released() {
             0
         );
     }
+
+    // Two statuses are none, and data beside an error without a receipt does not pass.
+    let two = scene
+        .call(Tampering {
+            last: change(|trailers| {
+                trailers.remove(RECEIPT);
+                trailers.insert("grpc-status", HeaderValue::from_static("5"));
+                trailers.append("grpc-status", HeaderValue::from_static("0"));
+            }),
+            ..Tampering::default()
+        })
+        .await;
+    assert_eq!(two.reason(), Some(Reason::UpstreamFailed), "{two:?}");
+    assert!(two.messages.is_empty());
+    let data = scene
+        .call(Tampering {
+            last: change(|trailers| {
+                trailers.remove(RECEIPT);
+                trailers.insert("grpc-status", HeaderValue::from_static("5"));
+            }),
+            ..Tampering::default()
+        })
+        .await;
+    assert_eq!(data.code(), Some(5), "{data:?}");
+    assert!(data.messages.is_empty(), "{data:?}");
 
     // An honest error without a receipt keeps its cause.
     let error = scene
@@ -556,16 +617,20 @@ async fn cities_that_do_not_demand_receipts_do_without() {
 
 /// A receipt that the city's own key signs, of a ledger that nobody has seen: one entry, alone in its tree.
 fn forked(city: &City, receipt: &[u8], edit: impl FnOnce(&mut Entry)) -> Vec<u8> {
+    signed_anew(&city.ledger, receipt, edit)
+}
+
+fn signed_anew(key: &NoteKey, receipt: &[u8], edit: impl FnOnce(&mut Entry)) -> Vec<u8> {
     let mut receipt = Receipt::decode(receipt).unwrap();
     let mut entry = Entry::decode(&*receipt.entry).unwrap();
     edit(&mut entry);
     receipt.entry = entry.encode_to_vec();
     let root = leaf_hash(&receipt.entry);
     let root = base64::engine::general_purpose::STANDARD.encode(root);
-    let origin = city.ledger.name();
+    let origin = key.name();
     receipt.index = 0;
     receipt.inclusion_path = Vec::new();
-    receipt.checkpoint = city.ledger.note(&format!("{origin}\n1\n{root}\n"));
+    receipt.checkpoint = key.note(&format!("{origin}\n1\n{root}\n"));
     receipt.encode_to_vec()
 }
 

@@ -77,6 +77,22 @@ impl NoteKey {
         })
     }
 
+    /// The same key once more.
+    ///
+    /// # Panics
+    ///
+    /// Never: the key was read before.
+    #[expect(clippy::expect_used, reason = "a key that is held can be written")]
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let der = self.pair.to_pkcs8v1().expect("a key");
+        Self {
+            name: self.name.clone(),
+            kind: self.kind,
+            pair: Ed25519KeyPair::from_pkcs8(der.as_ref()).expect("a key"),
+        }
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

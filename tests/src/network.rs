@@ -1,10 +1,11 @@
 //! Cities on loopback, each with its authority, its gateways and the services behind them.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -684,7 +685,15 @@ fn host() -> IpAddr {
 ///
 /// Fails when the machine has none left.
 pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((host(), 0))?.local_addr()?)
+    // The system may hand out a port again once it is free, and gateways share ports without an error.
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    loop {
+        let address = TcpListener::bind((host(), 0))?.local_addr()?;
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.insert(address) {
+            return Ok(address);
+        }
+    }
 }
 
 /// GET over HTTP/1.1.

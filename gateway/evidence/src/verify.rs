@@ -6,7 +6,7 @@ mod payload;
 mod people;
 mod receipts;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use banqiao_directory::{City, CityCode, Directory, Envelope, NoteKeyKind, verify_history};
 use banqiao_proto::ledger::v1::{Entry, Kind, Side};
@@ -54,10 +54,24 @@ pub fn verify(bundle: &Bundle, pin: &[u8; 32], payloads: &[Payload]) -> Report {
         );
         return report;
     }
-    let sides = Sides::of(&held);
     let received = receipts::check(bundle, &trust, &held, &mut report);
-    let sides = sides.with(&received);
-    agree::check(&sides, &mut report);
+    let attempts: BTreeSet<u32> = held.iter().map(|held| held.entry.attempt).collect();
+    let local = held.iter().any(|held| held.entry.side() == Side::Local);
+    if local && held.iter().any(|held| held.entry.side() != Side::Local) {
+        report.broken(
+            "side",
+            "one entry says that the call stayed within a city, another that it did not",
+        );
+    }
+    let mut sides = Sides::default();
+    for attempt in &attempts {
+        sides = Sides::of(*attempt, &held, &received);
+        let last = Some(attempt) == attempts.last();
+        // An attempt that was given up may have left nothing at the other side.
+        if last || sides.are_both_there() {
+            agree::check(&sides, &mut report);
+        }
+    }
     people::check(bundle, &trust, &held, &mut report);
     payload::check(&sides, payloads, &mut report);
     report
@@ -188,7 +202,7 @@ impl Trust {
     }
 }
 
-/// What each side has entered of the last attempt: from its ledger, or from the receipt that it gave.
+/// What each side has entered of an attempt: from its ledger, or from the receipt that it gave.
 #[derive(Default)]
 struct Sides {
     consumer: Entered,
@@ -204,23 +218,19 @@ struct Entered {
 }
 
 impl Sides {
-    fn of(held: &[Held]) -> Self {
-        let last = held.iter().map(|held| held.entry.attempt).max();
+    /// What the ledgers' own proofs show of an attempt, and where they do not, the receipts.
+    fn of(attempt: u32, held: &[Held], received: &[Entry]) -> Self {
         let mut sides = Self::default();
-        for held in held {
-            if Some(held.entry.attempt) == last {
-                sides.take(&held.entry);
-            }
+        let entries = held.iter().map(|held| &held.entry).chain(received);
+        for entry in entries.filter(|entry| entry.attempt == attempt) {
+            sides.take(entry);
         }
         sides
     }
 
-    /// Fills what no ledger's own proof shows with what the receipts show.
-    fn with(mut self, received: &[Entry]) -> Self {
-        for entry in received {
-            self.take(entry);
-        }
-        self
+    fn are_both_there(&self) -> bool {
+        let there = |side: &Entered| side.open.is_some() || side.end.is_some();
+        there(&self.consumer) && there(&self.provider)
     }
 
     fn take(&mut self, entry: &Entry) {

@@ -22,10 +22,12 @@ use crate::{
 
 mod agree;
 
-pub use agree::{Disagreement, Expected};
+pub use agree::{Disagreement, Expected, MAX_CLOCK_BOUND_US};
 
 /// Largest receipt in bytes, so that it fits into the metadata of a call.
 pub const MAX_RECEIPT_BYTES: usize = 4_096;
+/// Largest checkpoint of a receipt: three lines and the signature of the log's key, or of two while one replaces the other.
+const MAX_CHECKPOINT_BYTES: usize = 1_024;
 /// Checkpoints that are remembered as verified, in each of two generations.
 const REMEMBERED: usize = 1_024;
 
@@ -87,8 +89,8 @@ pub enum ReceiptError {
     /// The checkpoint is not a signed note.
     #[error("the checkpoint is not a signed note")]
     Note(#[source] NoteError),
-    /// More than [`MAX_RECEIPT_BYTES`].
-    #[error("a receipt has at most 4,096 bytes")]
+    /// More than [`MAX_RECEIPT_BYTES`], or a checkpoint of more than 1,024.
+    #[error("a receipt has at most 4,096 bytes, and its checkpoint 1,024")]
     TooLarge,
 }
 
@@ -131,6 +133,9 @@ pub fn verify(
         Decoded::Entry(entry) => entry,
         Decoded::Newer { version } => return Err(ReceiptError::Newer(version)),
     };
+    if receipt.checkpoint.len() > MAX_CHECKPOINT_BYTES {
+        return Err(ReceiptError::TooLarge);
+    }
     let hashes: Vec<&[u8]> = receipt.inclusion_path.chunks(32).collect();
     let path = proof_hashes(&hashes).map_err(ReceiptError::Inclusion)?;
     let head = known.open(&receipt.checkpoint, origin, keys)?;

@@ -81,6 +81,8 @@ struct Forward {
 struct Statement {
     /// Of our OPEN.
     own: Option<Issued>,
+    /// Our OPEN has the root of the request.
+    whole: bool,
     /// The opening of its private part, for the provider.
     private: Option<HeaderValue>,
     /// Of the provider's OPEN or CLOSE.
@@ -176,7 +178,9 @@ impl Forward {
             return self.refuse(refusal).await;
         }
         loop {
+            // A provider tries the service again within the attempt that its claim is of.
             if self.opens_first()
+                && !self.opened.load(Ordering::Relaxed)
                 && let Err(refusal) = self.open(&intake).await
             {
                 return self.refuse(refusal).await;
@@ -209,6 +213,7 @@ impl Forward {
         };
         let opened = record::open(&self.call, request, subjects).await?;
         self.state(opened);
+        self.statement.lock().whole = intake.is_whole();
         self.opened.store(true, Ordering::Relaxed);
         self.overflow().await
     }
@@ -228,7 +233,8 @@ impl Forward {
     /// The request is whole, and another than the consumer has entered.
     fn contradiction(&self) -> Option<Refusal> {
         let received = self.call.received.as_ref()?;
-        received.contradicts(&self.flows.lock().request.direction())
+        let unary = !self.plan.method.client_streaming;
+        received.contradicts(&self.flows.lock().request.direction(), unary)
     }
 
     /// The OPEN of a call that was to be entered at its end only.
@@ -278,6 +284,7 @@ impl Forward {
     /// An attempt failed in transport, and the method may be tried again: a new attempt of the same exchange.
     async fn again(&mut self, refusal: Refusal) {
         if self.call.decides() {
+            self.flows.lock().response.restart();
             return;
         }
         let ended = self.ended(
@@ -288,6 +295,8 @@ impl Forward {
         );
         // Whether it could be entered or not: the next OPEN says whether anything may go on.
         let _ = record::close(&self.call, ended).await;
+        // Nothing of the answer that broke off was passed on.
+        self.flows.lock().response.restart();
         self.opened.store(false, Ordering::Relaxed);
         self.call.attempt += 1;
     }
@@ -363,6 +372,7 @@ impl Forward {
         let entered = Entered {
             sent: statement.own.as_ref().map(|issued| &issued.hash),
             request: Some(&request),
+            whole: statement.whole,
             response: Some(&response),
             status: Some(status),
         };
@@ -372,6 +382,13 @@ impl Forward {
         }
         match outcome {
             Ok(()) => {
+                if status != OK
+                    && statement.received.is_none()
+                    && let Finish::Whole { body, .. } = &mut finish
+                {
+                    // An error needs no receipt, and data does: messages beside an error would be nobody's.
+                    body.clear();
+                }
                 if self.call.wants_receipt()
                     && let (Some(value), Some(block)) = (value, finish.last_block())
                 {
@@ -396,6 +413,7 @@ impl Forward {
         let entered = Entered {
             sent: statement.own.as_ref().map(|issued| &issued.hash),
             request: None,
+            whole: false,
             response: None,
             status: None,
         };

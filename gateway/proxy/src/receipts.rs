@@ -34,8 +34,10 @@ pub(crate) const RECEIPT: HeaderName = HeaderName::from_static(NAME);
 pub(crate) const PRIVATE: HeaderName = HeaderName::from_static("banqiao-private-bin");
 pub(crate) const WANT: HeaderName = HeaderName::from_static("banqiao-want-receipt");
 
+/// A request of so few bytes is held by every gateway, whatever its `held_message`: its OPEN has the request's root.
+const HELD_BY_ALL: u64 = 1_000;
 /// Checkpoints of one city that wait to be linked. Beyond this the oldest are dropped, and counted as unlinked.
-const WAITING: usize = 65_536;
+const WAITING: usize = 16_384;
 
 /// What this gateway remembers of receipts.
 #[derive(Debug, Default)]
@@ -47,14 +49,16 @@ pub(crate) struct Receipts {
     seen: Mutex<BTreeMap<CityCode, Seen>>,
 }
 
-/// Signed trees of one log, each with the note that signs it.
-type Seen = BTreeMap<(u64, [u8; 32]), String>;
+/// Signed trees of one log, each with the note that signs it, and since when it waits, in seconds since 1970.
+type Seen = BTreeMap<(u64, [u8; 32]), (String, i64)>;
 
 /// A tree that a log has signed.
 #[derive(Clone, Debug)]
 pub(crate) struct Signed {
     pub(crate) head: TreeHead,
     pub(crate) note: String,
+    /// Since when it waits to be linked, in seconds since 1970.
+    pub(crate) since_s: i64,
 }
 
 /// A receipt of the other side, as it came.
@@ -78,12 +82,15 @@ impl Received {
         }
     }
 
-    /// The request that came is another than the consumer has entered.
-    pub(crate) fn contradicts(&self, request: &Direction) -> Option<Refusal> {
-        let entered = self.request.as_ref()?;
-        let differs = entered.complete
-            && request.complete
-            && (&entered.root, entered.count) != (&request.root, request.count);
+    /// The request that came is another than the consumer has entered, or one of a single message that every consumer's
+    /// gateway holds was entered without its root.
+    pub(crate) fn contradicts(&self, request: &Direction, unary: bool) -> Option<Refusal> {
+        let Some(entered) = self.request.as_ref().filter(|entered| entered.complete) else {
+            let held = unary && request.complete && request.bytes <= HELD_BY_ALL;
+            return held.then(|| foreign("no whole request"));
+        };
+        let differs =
+            request.complete && (&entered.root, entered.count) != (&request.root, request.count);
         differs.then(|| foreign("another request than the call in hand"))
     }
 }
@@ -95,19 +102,26 @@ impl Receipts {
         let taken = seen.get_mut(&city).map(mem::take).unwrap_or_default();
         taken
             .into_iter()
-            .map(|((size, root), note)| Signed {
+            .map(|((size, root), (note, since_s))| Signed {
                 head: TreeHead { size, root },
                 note,
+                since_s,
             })
             .collect()
     }
 
     /// A tree waits to be linked. Returns how many others had to be forgotten for it.
     pub(crate) fn remember(&self, city: CityCode, signed: Signed) -> usize {
-        let Signed { head, note } = signed;
+        let Signed {
+            head,
+            note,
+            since_s,
+        } = signed;
         let mut seen = self.seen.lock();
         let heads = seen.entry(city).or_default();
-        heads.entry((head.size, head.root)).or_insert(note);
+        heads
+            .entry((head.size, head.root))
+            .or_insert((note, since_s));
         let mut dropped = 0;
         while heads.len() > WAITING {
             heads.pop_first();
@@ -221,6 +235,8 @@ pub(crate) struct Entered<'a> {
     pub(crate) sent: Option<&'a [u8; 32]>,
     /// The request as it was sent.
     pub(crate) request: Option<&'a Direction>,
+    /// The request went whole: the provider must have got all of it to answer.
+    pub(crate) whole: bool,
     /// The answer as it came.
     pub(crate) response: Option<&'a Direction>,
     /// gRPC status of the answer; `None` while it is still to come.
@@ -290,8 +306,22 @@ fn answer_of_provider(
         ..expected(call)
     }
     .naming(entered.sent);
+    let expected = match entered.status {
+        None => opened_since(call, expected),
+        Some(_) => expected,
+    };
     if proven.entry.kind() != Kind::Refused {
-        return agree(&expected, &proven.entry);
+        agree(&expected, &proven.entry)?;
+        // What is left open proves nothing later: an OK says what was answered, and to what.
+        let open =
+            |direction: &Option<Direction>| !direction.as_ref().is_some_and(|it| it.complete);
+        return match entered.status {
+            Some(0) if open(&proven.entry.response) => Err(foreign("no whole response")),
+            Some(0) if entered.whole && open(&proven.entry.request) => {
+                Err(foreign("no whole request"))
+            }
+            _ => Ok(()),
+        };
     }
     // What reached the provider otherwise than it was sent is why it refused, or part of it: the cause is not to be hidden
     // behind the difference, and nothing was done.
@@ -332,6 +362,15 @@ fn expected(call: &Call) -> Expected<'_> {
     }
 }
 
+/// A provider's OPEN is made when the call begins, and comes with the first headers of the service.
+fn opened_since<'a>(call: &Call, expected: Expected<'a>) -> Expected<'a> {
+    let since = u64::try_from(call.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let now_us = expected
+        .now_us
+        .map(|(now, tolerance)| (now, tolerance.saturating_add(since)));
+    Expected { now_us, ..expected }
+}
+
 /// Verifies that the entry of a receipt is in the ledger of a city, and remembers the checkpoint to link it.
 fn prove(call: &Call, city: &City, received: &Received) -> Result<Proven, Refusal> {
     let shared = &call.conn.worker.shared;
@@ -358,6 +397,7 @@ fn prove(call: &Call, city: &City, received: &Received) -> Result<Proven, Refusa
     let signed = Signed {
         head: proven.head,
         note: mem::take(&mut proven.checkpoint),
+        since_s: shared.clock.now_s(),
     };
     for _ in 0..receipts.remember(city.code, signed) {
         shared.metrics.receipt("unlinked");

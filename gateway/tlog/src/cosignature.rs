@@ -191,7 +191,7 @@ pub struct Cosignature<'k> {
 
 /// The cosignatures of known witnesses on a checkpoint, if at least `quorum` witnesses with distinct keys gave one.
 ///
-/// A key that is listed under several names counts once. The signature of the log is not looked at: see
+/// A key that is listed under several names counts once, and so does a witness that has signed with several keys. The signature of the log is not looked at: see
 /// [`Checkpoint::open`].
 ///
 /// # Errors
@@ -215,9 +215,10 @@ pub fn witnessed<'k>(
         }
         match outcome {
             Ok(new) => {
-                let known = found
-                    .iter_mut()
-                    .find(|old| old.witness.key() == new.witness.key());
+                let known = found.iter_mut().find(|old| {
+                    old.witness.key() == new.witness.key()
+                        || old.witness.name() == new.witness.name()
+                });
                 match known {
                     Some(old) => old.time = old.time.max(new.time),
                     None => found.push(new),

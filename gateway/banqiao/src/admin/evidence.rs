@@ -6,10 +6,10 @@ use banqiao_directory::CityCode;
 use banqiao_evidence::{Link, names};
 use banqiao_ledger::{
     CredentialKind, Decoded, EvidenceKind, ProofError, StoreError, Stored, decode,
-    digest::sha256,
-    receipt::{KnownCheckpoints, verify},
+    digest::{leaf_hash, sha256},
 };
-use banqiao_proto::ledger::v1::{Entry, Side};
+use banqiao_proto::ledger::v1::{Entry, ProvenEntry, Receipt, Side};
+use banqiao_proxy::Snapshot;
 use banqiao_tlog::{
     checkpoint::Checkpoint,
     note::{Note, Verifier},
@@ -62,9 +62,9 @@ pub(super) async fn collect(
         names::DIRECTORY.to_owned(),
         core.control.snapshot().envelope.to_vec(),
     );
-    for (stored, entry) in &entries {
+    for (stored, _) in &entries {
         collected.own(core, stored, open_private).await?;
-        collected.received(core, stored.index, entry).await?;
+        collected.received(core, stored.index).await?;
     }
     collected.client(core, &entries).await?;
     if !offline {
@@ -114,44 +114,27 @@ impl Collected {
     }
 
     /// The receipt that an entry names, and its link.
-    async fn received(
-        &mut self,
-        core: &Core,
-        index: u64,
-        entry: &Entry,
-    ) -> Result<(), CollectError> {
+    async fn received(&mut self, core: &Core, index: u64) -> Result<(), CollectError> {
         let reader = core.control.ledger().reader();
         let Some(bytes) = reader.evidence(index, EvidenceKind::Receipt).await? else {
             return Ok(());
         };
         let hash = sha256(&bytes);
         self.files.insert(names::receipt(&hash), bytes.to_vec());
-        let other = match entry.side() {
-            Side::Consumer => entry.provider.as_ref(),
-            _ => entry.client.as_ref(),
-        };
-        let code: Option<CityCode> = other.and_then(|party| party.city.parse().ok());
-        let snapshot = core.control.snapshot();
-        let ledger = code
-            .and_then(|code| snapshot.directory.city(code))
-            .and_then(|city| city.ledger.as_ref());
-        let Some(ledger) = ledger else {
-            self.lacks("the directory lists no ledger of the other city any more".to_owned());
-            return Ok(());
-        };
-        let keys = || -> Vec<Verifier> {
-            let keys = ledger.keys.iter();
-            keys.filter_map(|key| key.as_str().parse().ok()).collect()
-        };
-        let Ok(proven) = verify(&bytes, &ledger.origin, keys, &KnownCheckpoints::new()) else {
+        // Keys and origins may have changed since: the link is found by what the receipt itself names.
+        let head = Receipt::decode(bytes.as_ref())
+            .ok()
+            .and_then(|receipt| Note::parse(receipt.checkpoint.as_bytes()).ok())
+            .and_then(|note| note.text().parse::<Checkpoint>().ok());
+        let Some(head) = head else {
             // It was refused when it came, and the entry says so.
             return Ok(());
         };
-        match reader.link(&ledger.origin, &proven.head).await? {
+        match reader.link(head.origin(), &head.head()).await? {
             Some(linked) => match Note::parse(linked.note.as_bytes()) {
                 Ok(note) => {
                     let link = Link {
-                        old: proven.head,
+                        old: head.head(),
                         proof: linked.proof,
                         note,
                     };
@@ -225,24 +208,21 @@ impl Collected {
                 return;
             }
         };
+        let snapshot = core.control.snapshot();
         for proven in shown.entries {
             let index = proven.index;
-            let path = proof_hashes(&proven.inclusion);
-            let proof = path.ok().and_then(|path| {
-                let note = Note::parse(shown.checkpoint.as_bytes()).ok()?;
-                TlogProof::new(index, path, note).ok()
-            });
-            if let Some(proof) = proof {
-                self.files.insert(
-                    names::proof(city.as_str(), index),
-                    proof.to_string().into_bytes(),
-                );
-            }
-            let client = match decode(&proven.entry) {
-                Ok(Decoded::Entry(entry)) => entry.client,
-                _ => None,
+            // The other city must not be able to spoil our file with what does not hold.
+            let Some((entry, proof)) =
+                held_by(&snapshot, city, exchange, &proven, &shown.checkpoint)
+            else {
+                self.lacks("the other city showed entries that do not hold".to_owned());
+                continue;
             };
-            if let Some(client) = client
+            self.files.insert(
+                names::proof(city.as_str(), index),
+                proof.to_string().into_bytes(),
+            );
+            if let Some(client) = entry.client
                 && !client.key_sha256.is_empty()
                 && !shown.client_certificate.is_empty()
             {
@@ -258,7 +238,6 @@ impl Collected {
                 self.files.entry(name).or_insert(proven.receipt);
             }
         }
-        let snapshot = core.control.snapshot();
         if let Some(other) = snapshot.directory.city(city)
             && !shown.client_crl.is_empty()
         {
@@ -272,6 +251,39 @@ impl Collected {
             self.lacking.push(what);
         }
     }
+}
+
+/// An entry of the other city, if it is of the exchange and that city's side of it, and its ledger proves to hold it.
+fn held_by(
+    snapshot: &Snapshot,
+    city: CityCode,
+    exchange: Uuid,
+    proven: &ProvenEntry,
+    checkpoint: &str,
+) -> Option<(Entry, TlogProof)> {
+    let Ok(Decoded::Entry(entry)) = decode(&proven.entry) else {
+        return None;
+    };
+    let side = match entry.side() {
+        Side::Consumer => entry.client.as_ref(),
+        Side::Provider => entry.provider.as_ref(),
+        Side::Local | Side::Unspecified => None,
+    };
+    if entry.exchange != exchange.as_bytes() || side?.city != city.as_str() {
+        return None;
+    }
+    let ledger = snapshot.directory.city(city)?.ledger.as_ref()?;
+    let keys: Vec<Verifier> = ledger
+        .keys
+        .iter()
+        .filter_map(|key| key.as_str().parse().ok())
+        .collect();
+    let path = proof_hashes(&proven.inclusion).ok()?;
+    let note = Note::parse(checkpoint.as_bytes()).ok()?;
+    let proof = TlogProof::new(proven.index, path, note).ok()?;
+    let leaf = leaf_hash(&proven.entry);
+    proof.verify(&leaf, &ledger.origin, &keys).ok()?;
+    Some((*entry, proof))
 }
 
 /// The proof of an entry in the tree of a checkpoint.

@@ -1,5 +1,6 @@
 //! Whether both sides say the same (LEDGER.md §1: which differences are honest).
 
+use banqiao_ledger::receipt::MAX_CLOCK_BOUND_US;
 use banqiao_proto::{
     ReasonTable,
     ledger::v1::{Direction, Entry, Result as Outcome},
@@ -168,7 +169,12 @@ fn words(result: &Outcome) -> String {
 }
 
 fn times(consumer: &Entry, provider: &Entry, report: &mut Report) {
-    let bound = |entry: &Entry| entry.clock.as_ref().map_or(0, |clock| clock.error_bound_us);
+    let bound = |entry: &Entry| {
+        entry
+            .clock
+            .as_ref()
+            .map_or(0, |clock| clock.error_bound_us.min(MAX_CLOCK_BOUND_US))
+    };
     let apart = consumer.time_us.abs_diff(provider.time_us);
     let may = APART_US + bound(consumer) + bound(provider);
     let text = format!(

@@ -2,12 +2,12 @@
 
 use std::{fmt, num::NonZeroUsize};
 
-use banqiao_directory::CityCode;
+use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_ledger::{
     Decoded, decode,
     digest::{Hash, leaf_hash},
 };
-use banqiao_proto::ledger::v1::Entry;
+use banqiao_proto::ledger::v1::{Entry, Party, Side};
 use banqiao_tlog::{cosignature::witnessed, note::Note, tlog_proof::TlogProof};
 
 use super::{Named, Trust, moment};
@@ -70,11 +70,46 @@ pub(super) fn read(bundle: &Bundle, trust: &Trust, report: &mut Report) -> Vec<H
             entry,
             leaf: leaf_hash(bytes),
         };
-        if proven(bundle, trust, &held, report) {
+        if placed(trust, &held, report) && proven(bundle, trust, &held, report) {
             all.push(held);
         }
     }
     all
+}
+
+/// A city speaks for its own side only: whose ledger it is must be whose side the entry claims.
+fn placed(trust: &Trust, held: &Held, report: &mut Report) -> bool {
+    let fits = speaks_for(trust, held.city, &held.entry);
+    if !fits {
+        report.broken(
+            "side",
+            format!("{held} claims a side of the call that its city was not on"),
+        );
+    }
+    fits
+}
+
+/// Whether a city may hold an entry of its side: the parties are of the cities that they are said to be of.
+pub(super) fn speaks_for(trust: &Trust, city: CityCode, entry: &Entry) -> bool {
+    let is = |party: &Option<Party>| {
+        let party = party.as_ref();
+        party.is_some_and(|party| party.city == city.as_str())
+    };
+    let own_name = |party: &Option<Party>| {
+        let name = party.as_ref().map_or("", |party| &party.spiffe_id);
+        let id = name.parse::<SpiffeId>();
+        match (trust.city(city), id) {
+            (Some(city), Ok(id)) => *id.trust_domain() == city.trust_domain,
+            // A provider need not be named by its system.
+            _ => name.is_empty(),
+        }
+    };
+    match entry.side() {
+        Side::Consumer => is(&entry.client) && own_name(&entry.client),
+        Side::Provider => is(&entry.provider) && own_name(&entry.provider),
+        Side::Local => is(&entry.client) && is(&entry.provider) && own_name(&entry.client),
+        Side::Unspecified => false,
+    }
 }
 
 fn proven(bundle: &Bundle, trust: &Trust, held: &Held, report: &mut Report) -> bool {

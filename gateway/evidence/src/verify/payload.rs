@@ -4,7 +4,7 @@ use banqiao_ledger::digest::MessageDigest;
 use banqiao_proto::ledger::v1::{Direction, Encoding};
 
 use super::Sides;
-use crate::report::Report;
+use crate::report::{Report, Standing};
 
 /// Which way a payload went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,44 +30,62 @@ pub struct Payload {
 }
 
 pub(super) fn check(sides: &Sides, payloads: &[Payload], report: &mut Report) {
-    let ends = [
-        &sides.provider.end,
-        &sides.consumer.end,
-        &sides.consumer.open,
-    ];
-    let of = |pick: fn(&banqiao_proto::ledger::v1::Entry) -> Option<&Direction>| {
-        ends.iter().filter_map(|end| end.as_ref()).find_map(pick)
-    };
-    let request = of(|entry| entry.request.as_ref());
-    let response = of(|entry| entry.response.as_ref());
     for payload in payloads {
-        let wanted = [
-            (PayloadKind::Request, "request", request),
-            (PayloadKind::Response, "response", response),
-        ];
-        let found: Vec<_> = wanted
-            .into_iter()
-            .filter(|(kind, _, direction)| {
-                (payload.kind == PayloadKind::Any || payload.kind == *kind)
-                    && direction.is_some_and(|direction| is_of(&payload.bytes, direction))
-            })
-            .map(|(_, name, _)| name)
-            .collect();
-        if found.is_empty() {
-            report.broken(
-                "payload",
-                format!("{} is not what was exchanged", payload.name),
-            );
-        } else {
+        let mut whole = Vec::new();
+        let mut half = Vec::new();
+        for (kind, name) in [
+            (PayloadKind::Request, "request"),
+            (PayloadKind::Response, "response"),
+        ] {
+            if payload.kind != PayloadKind::Any && payload.kind != kind {
+                continue;
+            }
+            let entered: Vec<(&str, &Direction)> =
+                [("consumer", &sides.consumer), ("provider", &sides.provider)]
+                    .into_iter()
+                    .filter_map(|(side, entered)| {
+                        let entry = entered.end.as_ref().or(entered.open.as_ref())?;
+                        let direction = match kind {
+                            PayloadKind::Request => entry.request.as_ref(),
+                            _ => entry.response.as_ref(),
+                        };
+                        Some((side, direction?))
+                    })
+                    .collect();
+            let same: Vec<_> = entered
+                .iter()
+                .filter(|(_, direction)| is_of(&payload.bytes, direction))
+                .collect();
+            if same.is_empty() {
+                continue;
+            }
+            let all = same.len() == entered.len();
+            if all && same.iter().all(|(_, direction)| direction.complete) {
+                whole.push(name);
+            } else {
+                half.extend(
+                    same.iter()
+                        .map(|(side, _)| format!("{name} as the {side} entered it")),
+                );
+            }
+        }
+        let name = &payload.name;
+        if !whole.is_empty() {
             // An echo is both.
+            let what = whole.join(" and the ");
             report.proven(
                 "payload",
-                format!(
-                    "{} is the {} that was exchanged",
-                    payload.name,
-                    found.join(" and the ")
-                ),
+                format!("{name} is the {what} that was exchanged"),
             );
+        } else if !half.is_empty() {
+            let what = half.join(", and the ");
+            report.add(
+                Standing::Differs,
+                "payload",
+                format!("{name} is the {what}; the other side has something else, or less"),
+            );
+        } else {
+            report.broken("payload", format!("{name} is not what was exchanged"));
         }
     }
 }

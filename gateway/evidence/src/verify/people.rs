@@ -2,7 +2,7 @@
 
 use banqiao_identity::{CertificateFault, peer_at};
 use banqiao_ledger::check_opening;
-use banqiao_proto::ledger::v1::{Entry, Kind, PrivateOpening, Side};
+use banqiao_proto::ledger::v1::{Entry, Kind, PrivateOpening, Receipt, Side};
 use prost::Message as _;
 
 use super::{Trust, entries::Held};
@@ -22,8 +22,38 @@ pub(super) fn check(bundle: &Bundle, trust: &Trust, held: &[Held], report: &mut 
     if let Some(held) = first {
         certificate(bundle, trust, &held.entry, report);
     }
+    let all = held;
     for held in held {
-        opened(bundle, held, report);
+        opened(bundle, held, all, report);
+    }
+}
+
+/// What the consumer's city opened to the provider's during the call.
+fn given(bundle: &Bundle, all: &[Held], held: &Held, peer: &PrivateOpening, report: &mut Report) {
+    let check = "private";
+    let receipt = bundle
+        .get(&names::receipt(&held.entry.peer_receipt))
+        .and_then(|bytes| Receipt::decode(bytes).ok())
+        .and_then(|receipt| Entry::decode(receipt.entry.as_slice()).ok());
+    let own = all.iter().find(|other| {
+        other.entry.side() == Side::Consumer
+            && other.entry.kind() == Kind::Open
+            && other.entry.attempt == held.entry.attempt
+    });
+    let committed = receipt.as_ref().or_else(|| own.map(|own| &own.entry));
+    let Some(committed) = committed else { return };
+    match check_opening(&committed.private_commitment, peer) {
+        Ok(part) => report.proven(
+            check,
+            format!(
+                "the consumer's city committed to the operator {:?} and the case {:?} when it called, and cannot name another",
+                part.operator, part.case_number
+            ),
+        ),
+        Err(_) => report.broken(
+            check,
+            format!("what {held} says that it was opened is not what the consumer's entry commits to"),
+        ),
     }
 }
 
@@ -31,6 +61,10 @@ fn certificate(bundle: &Bundle, trust: &Trust, entry: &Entry, report: &mut Repor
     let check = "client";
     let client = entry.client.clone().unwrap_or_default();
     if client.key_sha256.is_empty() {
+        report.missing(
+            check,
+            "the entry of the client's city does not say which key the client proved",
+        );
         return;
     }
     let Some(leaf) = bundle.get(&names::certificate(&client.key_sha256)) else {
@@ -73,7 +107,7 @@ fn certificate(bundle: &Bundle, trust: &Trust, entry: &Entry, report: &mut Repor
             report.proven(
                 check,
                 format!(
-                    "the caller proved to be {} by a certificate that its city had issued and not revoked",
+                    "the caller proved to be {} by a certificate that its city had issued and, by the CRL that was known then, not revoked",
                     client.spiffe_id
                 ),
             );
@@ -97,7 +131,7 @@ fn certificate(bundle: &Bundle, trust: &Trust, entry: &Entry, report: &mut Repor
 }
 
 /// What an entry commits to: proven to be what was said then, which makes it no more true.
-fn opened(bundle: &Bundle, held: &Held, report: &mut Report) {
+fn opened(bundle: &Bundle, held: &Held, all: &[Held], report: &mut Report) {
     let check = "private";
     let Some(bytes) = bundle.get(&names::private(held.city.as_str(), held.index)) else {
         return;
@@ -121,9 +155,15 @@ fn opened(bundle: &Bundle, held: &Held, report: &mut Report) {
             report.add(
                 Standing::Asserted,
                 check,
-                format!("the {what} was {value}: the client's word, entered at the time of {held}"),
+                format!(
+                    "the {what} was {value}: the word of {}, entered with {held}",
+                    held.city
+                ),
             );
         }
+    }
+    if let Some(peer) = &part.peer {
+        given(bundle, all, held, peer, report);
     }
     if !part.subjects.is_empty() {
         report.add(

@@ -7,7 +7,10 @@ use banqiao_ledger::receipt::{KnownCheckpoints, Proven, verify};
 use banqiao_proto::ledger::v1::{Entry, Kind, Side};
 use banqiao_tlog::{checkpoint::Checkpoint, cosignature::witnessed, proof::verify_consistency};
 
-use super::{Named, Trust, entries::Held};
+use super::{
+    Named, Trust,
+    entries::{Held, speaks_for},
+};
 use crate::{
     bundle::{Bundle, names},
     link::Link,
@@ -27,11 +30,8 @@ pub(super) fn check(
         let hash = &holder.entry.peer_receipt;
         let ends = matches!(holder.entry.kind(), Kind::Close | Kind::Refused);
         if hash.is_empty() {
-            if ends && holder.entry.side() != Side::Local {
-                report.missing(
-                    "receipt",
-                    format!("{holder} names no receipt: the other side gave none"),
-                );
+            if ends && !excused(held, holder) {
+                report.missing("receipt", format!("{holder} names no receipt"));
             }
             continue;
         }
@@ -44,6 +44,26 @@ pub(super) fn check(
         }
     }
     entries
+}
+
+/// Whether nothing is missing where an end names no receipt: a call within a city, one that never left it, one whose
+/// beginning names the receipt, or whose end at the other side is proven by that side's own ledger.
+fn excused(held: &[Held], holder: &Held) -> bool {
+    let entry = &holder.entry;
+    if entry.side() == Side::Local
+        || entry.side() == Side::Consumer && entry.kind() == Kind::Refused
+    {
+        return true;
+    }
+    held.iter()
+        .filter(|other| other.entry.attempt == entry.attempt)
+        .any(|other| {
+            if other.city == holder.city {
+                !other.entry.peer_receipt.is_empty()
+            } else {
+                matches!(other.entry.kind(), Kind::Close | Kind::Refused)
+            }
+        })
 }
 
 fn one(
@@ -85,13 +105,28 @@ fn one(
         );
         return None;
     }
+    let opposite = match holder.entry.side() {
+        Side::Consumer => Side::Provider,
+        _ => Side::Consumer,
+    };
+    if proven.entry.side() != opposite || !speaks_for(trust, city, &proven.entry) {
+        report.broken(
+            check,
+            format!("the receipt that {holder} names is not of the other side of the call"),
+        );
+        return None;
+    }
     report.proven(
         check,
         format!(
-            "{giver} gave {} a receipt for entry {} of its own ledger ({}) during the call, and cannot deny it",
+            "{giver} gave {} a receipt for entry {} of its own ledger ({}) and cannot deny it",
             Named(trust, holder.city),
             proven.index,
-            proven.entry.kind().as_str_name().trim_start_matches("KIND_"),
+            proven
+                .entry
+                .kind()
+                .as_str_name()
+                .trim_start_matches("KIND_"),
         ),
     );
     same_entry(held, city, &proven, report);
@@ -120,9 +155,11 @@ fn prove(trust: &Trust, holder: &Held, bytes: &[u8]) -> Result<(Proven, CityCode
 
 /// Where the other ledger's own proof is here too, it must hold the same entry at that place.
 fn same_entry(held: &[Held], city: CityCode, proven: &Proven, report: &mut Report) {
-    let own = held
-        .iter()
-        .find(|held| held.city == city && held.index == proven.index);
+    let same = |held: &&Held| {
+        let (a, b) = (&held.entry, &proven.entry);
+        held.index == proven.index || (a.attempt, a.kind, a.side) == (b.attempt, b.kind, b.side)
+    };
+    let own = held.iter().filter(|held| held.city == city).find(same);
     if let Some(own) = own
         && own.leaf != proven.leaf
     {

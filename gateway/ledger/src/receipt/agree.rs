@@ -6,6 +6,9 @@ use banqiao_proto::ledger::v1::{Direction, Entry, Kind, Side};
 
 use crate::digest::Hash;
 
+/// The largest error bound of another city's clock that is allowed for, in microseconds.
+pub const MAX_CLOCK_BOUND_US: u64 = 60_000_000;
+
 /// What the entry of a receipt must say to be about a call. What is `None` is not compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected<'a> {
@@ -100,6 +103,8 @@ impl Expected<'_> {
     fn untimely(&self, entry: &Entry) -> Option<Disagreement> {
         let (now_us, tolerance_us) = self.now_us?;
         let bound = entry.clock.as_ref().map_or(0, |clock| clock.error_bound_us);
+        // Whoever does not know his time within a minute has no clock to be believed.
+        let bound = bound.min(MAX_CLOCK_BOUND_US);
         let apart = now_us.abs_diff(entry.time_us);
         (apart > tolerance_us.saturating_add(bound)).then_some(Disagreement::Time)
     }

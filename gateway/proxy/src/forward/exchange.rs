@@ -352,7 +352,7 @@ impl Forward {
         let coding = Coding::of(&parts.headers);
         self.flows.lock().response.announce(coding);
         let mut head = self.head(Response::from_parts(parts, ()));
-        if body.is_end_stream() && head.headers().contains_key(headers::STATUS) {
+        if body.is_end_stream() && headers::status(head.headers()).is_some() {
             self.flows.lock().response.finish()?;
             return Ok(Ok(Back::Finished(Finish::Whole {
                 head,

@@ -74,6 +74,16 @@ impl Flow {
         }
     }
 
+    /// Begins anew, for another attempt: what came so far was not passed on. Subjects that were found stay found.
+    pub(crate) fn restart(&mut self) {
+        self.frames = FrameReader::new(self.max);
+        self.digest = MessageDigest::new();
+        self.take();
+        self.coding = Coding::Identity;
+        self.scanner = scanner(&self.plan, Coding::Identity, self.max);
+        self.complete = false;
+    }
+
     /// Reads a chunk that is about to pass. Returns how many messages ended in it.
     ///
     /// # Errors

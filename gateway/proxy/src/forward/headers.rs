@@ -153,7 +153,7 @@ impl Forward {
     }
 }
 
-/// `grpc-status`, where there is a valid one.
+/// `grpc-status`, where there is exactly one and it is valid: of several, each reader could take another.
 pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
-    headers.get(STATUS)?.to_str().ok()?.parse().ok()
+    wire::code_of(headers)
 }

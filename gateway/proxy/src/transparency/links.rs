@@ -41,6 +41,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Largest answer: a tile has 8 KiB, a checkpoint a few signatures.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Heads that are linked in one turn.
+const AT_ONCE: usize = 1_024;
 /// Heads that are linked in one transaction.
 const TOGETHER: usize = 256;
 /// A city whose receipts wait so long is warned about, and so long makes the gateway degraded (LEDGER.md §3).
@@ -185,7 +187,10 @@ async fn link(
     let anchor = anchor(channel, directory, city).await?;
     let mut outcome = Outcome::default();
     let mut tiles = HashMap::new();
-    for signed in signed {
+    // A turn is bounded, in tiles and in time; the rest has the next.
+    let (now, later) = signed.split_at(signed.len().min(AT_ONCE));
+    outcome.waiting.extend_from_slice(later);
+    for signed in now {
         if signed.head.size > anchor.head.size {
             outcome.waiting.push(signed.clone());
             continue;
@@ -323,7 +328,14 @@ impl Transparency {
                 }
                 link.problem = None;
                 link.late = false;
-                link.waiting_since_s = (!outcome.waiting.is_empty()).then_some(now_s);
+                // A head that no checkpoint reaches stays late, whatever else is linked meanwhile.
+                link.waiting_since_s = outcome.waiting.iter().map(|signed| signed.since_s).min();
+                if link
+                    .waiting_since_s
+                    .is_some_and(|since| now_s.saturating_sub(since) > LATE_AFTER_S)
+                {
+                    link.problem = Some(Unlinked::Behind.to_string());
+                }
                 if !outcome.linked.is_empty() {
                     link.linked = Some(anchor.head);
                 }

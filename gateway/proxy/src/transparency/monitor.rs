@@ -183,7 +183,9 @@ async fn witnessed_here(shared: &Shared, directory: &Directory) -> Seen {
             continue;
         };
         match shared.ledger.reader().witnessed_note(origin).await {
-            Ok(note) => seen.extend(note.and_then(|note| read(origin, &keys, note))),
+            Ok(note) => {
+                seen.extend(note.and_then(|note| read(origin, &keys, note, shared.clock.now_s())))
+            }
             Err(error) => {
                 tracing::warn!(error = %Chain(&error), "what was witnessed cannot be read");
             }
@@ -215,7 +217,7 @@ async fn ask(
             // It has none before its first entry.
             told.shows = match note {
                 Err(Unheard::Status(404)) => None,
-                note => note?.and_then(|note| read(origin, &keys, note)),
+                note => note?.and_then(|note| read(origin, &keys, note, shared.clock.now_s())),
             };
         }
         for other in directory.cities() {
@@ -225,8 +227,9 @@ async fn ask(
             }
             if let Some((origin, keys)) = log_keys(other) {
                 let note = memory::fetch(channel.clone(), origin).await?;
+                let now_s = shared.clock.now_s();
                 told.seen
-                    .extend(note.and_then(|note| read(origin, &keys, note)));
+                    .extend(note.and_then(|note| read(origin, &keys, note, now_s)));
             }
         }
         Ok::<_, Unheard>(channel)
@@ -247,10 +250,17 @@ async fn ask(
 }
 
 /// A note as the log signed it. What is not signed by the log proves nothing about it.
-fn read(origin: &str, keys: &[Verifier], text: String) -> Option<(String, Signed)> {
+fn read(origin: &str, keys: &[Verifier], text: String, now_s: i64) -> Option<(String, Signed)> {
     let note = Note::parse(text.as_bytes()).ok()?;
     let head = Checkpoint::open(&note, origin, keys).ok()?.head();
-    Some((origin.to_owned(), Signed { head, note: text }))
+    Some((
+        origin.to_owned(),
+        Signed {
+            head,
+            note: text,
+            since_s: now_s,
+        },
+    ))
 }
 
 impl Transparency {
