@@ -313,7 +313,7 @@ fn tile_tree_is_verified_from_a_web_server() {
     let (partial, full) = ("tiles/tile/entries/002.p/88", "tiles/tile/entries/002");
     let entries = fs::read(scene.path(partial)).unwrap();
     let tile = fs::read(scene.path("tiles/tile/0/002.p/88")).unwrap();
-    let mut longer = entries.clone();
+    let mut longer = entries;
     (88..256).for_each(|_| longer.extend_from_slice(&[0, 1, 7]));
     fs::remove_dir_all(scene.path("tiles/tile/entries/002.p")).unwrap();
     fs::remove_dir_all(scene.path("tiles/tile/0/002.p")).unwrap();
@@ -361,9 +361,9 @@ fn web_server_must_prove_its_name_and_may_ask_for_ours() {
     let (other, _) = issue("other", "127.0.0.1");
     let folder = scene.path("tiles");
     let web = Web::serve(&[
-        folder.clone(),
+        folder,
         server.clone(),
-        server_key.clone(),
+        server_key,
         client.clone(),
     ]);
     let url = format!("https://127.0.0.1:{}", web.port);
