@@ -360,12 +360,7 @@ fn web_server_must_prove_its_name_and_may_ask_for_ours() {
     let (client, client_key) = issue("client", "auditor.example");
     let (other, _) = issue("other", "127.0.0.1");
     let folder = scene.path("tiles");
-    let web = Web::serve(&[
-        folder,
-        server.clone(),
-        server_key,
-        client.clone(),
-    ]);
+    let web = Web::serve(&[folder, server.clone(), server_key, client.clone()]);
     let url = format!("https://127.0.0.1:{}", web.port);
     let with = |files: &[(&str, &PathBuf)]| {
         let mut arguments = vec!["--tiles", &url];
