@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 10] = [
     "banqiao/ledger/v1/exchange.proto",
     "banqiao/ledger/v1/audit.proto",
     "banqiao/ledger/v1/receipt.proto",
+    "banqiao/ledger/v1/subject.proto",
     "banqiao/card/v1/card.proto",
 ];
 

@@ -46,6 +46,8 @@ mod restore;
 mod rights;
 #[path = "all/smuggling.rs"]
 mod smuggling;
+#[path = "all/subject.rs"]
+mod subject;
 #[path = "all/telemetry.rs"]
 mod telemetry;
 #[path = "all/transparency.rs"]

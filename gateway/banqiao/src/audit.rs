@@ -7,6 +7,7 @@ mod generate;
 mod print;
 mod receipt;
 mod reconcile;
+mod subject;
 mod verify;
 
 use std::{
@@ -37,6 +38,7 @@ pub use generate::Generate;
 use print::{Form, Printer};
 pub use receipt::VerifyReceipt;
 pub use reconcile::Reconcile;
+pub use subject::SubjectCommand;
 pub use verify::Verify;
 pub(crate) use verify::listed_keys;
 
@@ -56,6 +58,9 @@ pub enum AuditCommand {
     Search(Box<Search>),
     /// Every entry of one exchange.
     Show(Show),
+    /// Who read a person's data: when, why and by which grant, here and in other cities. Exit 1: not every city that
+    /// was to be asked has answered.
+    Subject(Box<SubjectCommand>),
     /// Entries as they are committed.
     Tail(Box<Tail>),
     /// Verify a whole ledger again, straight from its database or an exported tile tree; exit 0 valid, 1 invalid.
@@ -165,6 +170,7 @@ impl AuditCommand {
             Self::Generate(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
+            Self::Subject(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,
             Self::Verify(command) => command.run(out).await,
             Self::VerifyReceipt(command) => command.run(out),

@@ -28,6 +28,7 @@ mod query;
 mod queue;
 mod reader;
 pub mod reconcile;
+mod report;
 mod rotation;
 mod step;
 mod store;
@@ -53,6 +54,7 @@ pub use ledger::{
 pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};
 pub use reader::{Order, Page, ProofError, Reader, Stored, Tail};
+pub use report::SubjectReport;
 pub use rotation::RotationError;
 pub use step::Step;
 pub use store::StoreError;

@@ -20,7 +20,7 @@ const OPERATOR: &[Role] = &[Role::Operator];
 const AUDITOR: &[Role] = &[Role::Auditor];
 
 /// Every method of the listener with the roles that may call it. A method that does not stand here, nobody may call.
-pub const METHODS: [(&str, &[Role]); 16] = [
+pub const METHODS: [(&str, &[Role]); 17] = [
     ("/banqiao.directory.v1.AdminService/Drain", OPERATOR),
     ("/banqiao.directory.v1.AdminService/GetStatus", ANY),
     ("/banqiao.directory.v1.AdminService/ListServices", ANY),
@@ -43,6 +43,7 @@ pub const METHODS: [(&str, &[Role]); 16] = [
     ),
     ("/banqiao.ledger.v1.AuditService/GetEvidence", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/Reconcile", AUDITOR),
+    ("/banqiao.ledger.v1.AuditService/ReportSubject", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/SearchEntries", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/ShowExchange", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/TailEntries", AUDITOR),
