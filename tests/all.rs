@@ -26,6 +26,8 @@ mod demo;
 mod deploy;
 #[path = "all/directory.rs"]
 mod directory;
+#[path = "all/erase.rs"]
+mod erase;
 #[path = "all/evidence.rs"]
 mod evidence;
 #[path = "all/harness.rs"]

@@ -1,6 +1,7 @@
 //! `banqiao audit`: the auditor's view of a city's ledger. Every command is itself an entry there, but
 //! `generate` and `verify`, which ask no gateway.
 
+mod erase;
 mod evidence;
 mod filter;
 mod generate;
@@ -32,6 +33,7 @@ use crate::{
     connect::AdminArgs,
     exit::{Exit, Stop},
 };
+pub use erase::{Decide, EraseCommand, ListErasures, Propose, RetireMonth};
 pub use evidence::Evidence;
 use filter::FilterArgs;
 pub use generate::Generate;
@@ -45,6 +47,9 @@ pub(crate) use verify::listed_keys;
 /// Search, show, follow, export and verify the ledger.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Erase private parts, by two identities.
+    #[command(subcommand)]
+    Erase(Box<EraseCommand>),
     /// Write everything that proves one exchange into a file: `banqiao verify` checks it offline.
     Evidence(Box<Evidence>),
     /// Write every entry that matches into a file, oldest first.
@@ -54,6 +59,9 @@ pub enum AuditCommand {
     Reconcile(Box<Reconcile>),
     /// Write a synthetic ledger into an empty database, for tests and measurements.
     Generate(Box<Generate>),
+    /// Propose to destroy the keys of a month, when every entry of it has passed its retention floor; `audit erase
+    /// approve` does it.
+    RetireMonth(Box<RetireMonth>),
     /// Entries that match, newest first.
     Search(Box<Search>),
     /// Every entry of one exchange.
@@ -164,10 +172,12 @@ impl AuditCommand {
     /// [`Stop`] where the gateway or database cannot be reached, or the gateway refuses.
     pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         match self {
+            Self::Erase(command) => command.run(out).await,
             Self::Evidence(command) => command.run(out).await,
             Self::Export(command) => command.run(out).await,
             Self::Reconcile(command) => command.run(out).await,
             Self::Generate(command) => command.run(out).await,
+            Self::RetireMonth(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
             Self::Subject(command) => command.run(out).await,

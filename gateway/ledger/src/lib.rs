@@ -29,6 +29,7 @@ mod queue;
 mod reader;
 pub mod reconcile;
 mod report;
+pub mod retention;
 mod rotation;
 mod step;
 mod store;

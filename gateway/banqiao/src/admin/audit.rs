@@ -415,7 +415,7 @@ fn faulty_field(field: String, problem: &str) -> Status {
     )
 }
 
-fn unreadable(error: StoreError) -> Status {
+pub(super) fn unreadable(error: StoreError) -> Status {
     tracing::warn!(error = %Chain(&error), "the ledger could not be read");
     Status::unavailable("the ledger could not be read: the gateway's log says why")
 }

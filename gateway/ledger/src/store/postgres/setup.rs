@@ -104,6 +104,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             "ranges",
             include_str!("../../../migrations/postgres/0007_ranges.sql").into_sql_str(),
         ),
+        migration(
+            8,
+            "retention",
+            include_str!("../../../migrations/postgres/0008_retention.sql").into_sql_str(),
+        ),
     ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {

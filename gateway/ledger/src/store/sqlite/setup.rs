@@ -102,6 +102,11 @@ pub(super) async fn migrate(
             "ranges",
             include_str!("../../../migrations/sqlite/0007_ranges.sql").into_sql_str(),
         ),
+        migration(
+            8,
+            "retention",
+            include_str!("../../../migrations/sqlite/0008_retention.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)
