@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::commands::{Said, banqiao};
 
 /// A synthetic number: its sequence is 000.
-const NUMBER: &str = "370602198502020004";
+const NUMBER: &str = "370602198502020008";
 const ADMINISTRATOR: &str = "bigdata/administrator";
 const SECOND_ADMINISTRATOR: &str = "bigdata/deputy";
 const AUDITOR: &str = "audit/auditor";

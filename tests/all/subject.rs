@@ -1,17 +1,17 @@
 //! Who read a person's data: each city tells it from its own ledger, and every such read is entered itself.
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 use banqiao_proto::{
     exchange::v1::Trace,
-    ledger::v1::{EntryFilter, Kind},
+    ledger::v1::{EntryFilter, Kind, ListAccessesRequest, SubjectNumber, subject_number::Number},
 };
 use banqiao_tests::{
     admin::{Role, grant},
     echo::DiscloseRequest,
     network::{Network, Plan, RULED, SYSTEM},
     wait::{PATIENCE, wait_until},
-    wire::Head,
+    wire::{Caller, Head},
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -24,8 +24,8 @@ const WEIFANG: &str = "370700";
 const OWN_SERVICE: &str = "banqiao.ledger.v1.SubjectService";
 const AUDITS: &str = "audit/office";
 /// Synthetic numbers: their sequence is 000.
-const NUMBER: &str = "370602198502020004";
-const OTHER: &str = "370202199001010001";
+const NUMBER: &str = "370602198502020008";
+const OTHER: &str = "370202199001010007";
 
 struct Scene {
     network: Network,
@@ -227,6 +227,27 @@ async fn every_city_tells_who_read_a_persons_data_and_each_such_read_is_an_entry
     assert_eq!(*actor, scene.network.cities[0].id(AUDITS));
     assert!(query.starts_with("accesses subject exchange="), "{query}");
     assert!(*shown >= 1 && !query.contains(NUMBER));
+
+    // The gateway's own service lets nobody in but the gateway: not even a system of its own city.
+    let yantai = &scene.network.cities[1];
+    let status = yantai.admin().status().await.unwrap();
+    let own = status.endpoints.iter().map(|it| it.address.as_str());
+    let own = own.filter(|address| address.starts_with("127.0.0.1:"));
+    let own: Vec<SocketAddr> = own.map(|address| address.parse().unwrap()).collect();
+    assert_eq!(own.len(), 1, "{:?}", status.endpoints);
+    let request = ListAccessesRequest {
+        subject: Some(SubjectNumber {
+            number: Some(Number::Citizen(NUMBER.into())),
+        }),
+        ..ListAccessesRequest::default()
+    };
+    let head =
+        Head::new(&own_service, YANTAI).with("banqiao-client", "spiffe://yantai.jiaodong/x/y");
+    let before = scene.reads(1).await.len();
+    if let Ok(caller) = Caller::connect(own[0], yantai.tls(AUDITS).unwrap()).await {
+        assert!(caller.unary(&head, &request).await.is_err());
+    }
+    assert_eq!(scene.reads(1).await.len(), before);
 
     // A city that is down is named.
     let mut scene = scene;
