@@ -4,16 +4,18 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 12] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
     "banqiao/directory/v1/directory.proto",
     "banqiao/directory/v1/grant.proto",
     "banqiao/ledger/v1/entry.proto",
+    "banqiao/ledger/v1/erasure.proto",
     "banqiao/ledger/v1/exchange.proto",
     "banqiao/ledger/v1/audit.proto",
     "banqiao/ledger/v1/receipt.proto",
+    "banqiao/ledger/v1/subject.proto",
     "banqiao/card/v1/card.proto",
 ];
 

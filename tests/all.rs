@@ -26,6 +26,8 @@ mod demo;
 mod deploy;
 #[path = "all/directory.rs"]
 mod directory;
+#[path = "all/erase.rs"]
+mod erase;
 #[path = "all/evidence.rs"]
 mod evidence;
 #[path = "all/export.rs"]
@@ -50,6 +52,8 @@ mod restore;
 mod rights;
 #[path = "all/smuggling.rs"]
 mod smuggling;
+#[path = "all/subject.rs"]
+mod subject;
 #[path = "all/telemetry.rs"]
 mod telemetry;
 #[path = "all/transparency.rs"]

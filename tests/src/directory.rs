@@ -257,6 +257,7 @@ fn document(cities: &[City], lifetime_s: i64) -> Table {
         "card-service",
         "benefit-eligibility",
         "medical-treatment",
+        "audit",
     ];
     let purposes = purposes.map(|code| {
         let mut purpose = Table::new();

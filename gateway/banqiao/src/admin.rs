@@ -5,6 +5,7 @@
 
 mod audit;
 mod directory;
+mod erasure;
 mod evidence;
 mod grants;
 mod guard;
@@ -22,7 +23,7 @@ use banqiao_proto::{
     exchange::v1::Reason,
     ledger::v1::{
         AdminChange, Decision, Entry, Kind, Result as EntryResult,
-        audit_service_server::AuditServiceServer,
+        audit_service_server::AuditServiceServer, erasure_service_server::ErasureServiceServer,
     },
 };
 use banqiao_proxy::Control;
@@ -185,6 +186,7 @@ pub(crate) async fn start(
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
+    let erasures = erasure::Erasures::new(core.clone());
     let AdminListener { sockets, address } = &config.listeners.admin;
     for (role, path) in sockets {
         let socket = bind(path).with_context(|| format!("admin socket {}", path.display()))?;
@@ -195,8 +197,8 @@ pub(crate) async fn start(
         let lines = tokio_stream::StreamExt::map(UnixListenerStream::new(socket), move |line| {
             line.map(|line| Line::new(line, actor.clone()))
         });
-        let server =
-            server(&core).serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
+        let server = server(&core, &erasures)
+            .serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
         spawn(tasks, server);
     }
     let Some((address, roles)) = address else {
@@ -213,7 +215,8 @@ pub(crate) async fn start(
         tasks,
         stop,
     );
-    let server = server(&core).serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
+    let server = server(&core, &erasures)
+        .serve_with_incoming_shutdown(lines, stop.clone().cancelled_owned());
     spawn(tasks, server);
     Ok(Some(address))
 }
@@ -231,6 +234,7 @@ fn spawn(
 
 fn server(
     core: &Core,
+    erasures: &erasure::Erasures,
 ) -> tonic::transport::server::Router<
     tower::layer::util::Stack<guard::GuardLayer, tower::layer::util::Identity>,
 > {
@@ -245,6 +249,7 @@ fn server(
                 .max_decoding_message_size(MAX_REQUEST),
         )
         .add_service(AuditServiceServer::new(audit::Audit(core.clone())))
+        .add_service(ErasureServiceServer::new(erasures.clone()))
 }
 
 /// Binds a socket that only its owner can use. One that a dead process left behind is replaced.

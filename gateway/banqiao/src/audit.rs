@@ -2,6 +2,7 @@
 //! `generate` and `verify`, which ask no gateway,
 //! and `export --from-database`.
 
+mod erase;
 pub(crate) mod evidence;
 mod fetch;
 mod filter;
@@ -9,6 +10,7 @@ mod generate;
 mod print;
 mod receipt;
 mod reconcile;
+mod subject;
 mod tiles;
 mod verify;
 
@@ -34,18 +36,23 @@ use crate::{
     connect::AdminArgs,
     exit::{Exit, Stop},
 };
+pub use erase::{Decide, EraseCommand, ListErasures, Propose, RetireMonth};
 pub use evidence::Evidence;
 use filter::FilterArgs;
 pub use generate::Generate;
 use print::{Form, Printer};
 pub use receipt::VerifyReceipt;
 pub use reconcile::Reconcile;
+pub use subject::SubjectCommand;
 pub use verify::Verify;
 pub(crate) use verify::listed_keys;
 
 /// Search, show, follow, export and verify the ledger.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
+    /// Erase private parts, by two identities.
+    #[command(subcommand)]
+    Erase(Box<EraseCommand>),
     /// Write everything that proves one exchange into a file: `banqiao verify` checks it offline.
     Evidence(Box<Evidence>),
     /// Write every entry that matches into a file, oldest first; or the whole log into a folder, as C2SP tlog-tiles has it.
@@ -55,10 +62,16 @@ pub enum AuditCommand {
     Reconcile(Box<Reconcile>),
     /// Write a synthetic ledger into an empty database, for tests and measurements.
     Generate(Box<Generate>),
+    /// Propose to destroy the keys of a month, when every entry of it has passed its retention floor; `audit erase
+    /// approve` does it.
+    RetireMonth(Box<RetireMonth>),
     /// Entries that match, newest first.
     Search(Box<Search>),
     /// Every entry of one exchange.
     Show(Show),
+    /// Who read a person's data: when, why and by which grant, here and in other cities. Exit 1: not every city that
+    /// was to be asked has answered.
+    Subject(Box<SubjectCommand>),
     /// Entries as they are committed.
     Tail(Box<Tail>),
     /// Verify a whole ledger again, straight from its database or an exported tile tree; exit 0 valid, 1 invalid.
@@ -175,12 +188,15 @@ impl AuditCommand {
     /// [`Stop`] where the gateway or database cannot be reached, or the gateway refuses.
     pub async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         match self {
+            Self::Erase(command) => command.run(out).await,
             Self::Evidence(command) => command.run(out).await,
             Self::Export(command) => command.run(out).await,
             Self::Reconcile(command) => command.run(out).await,
             Self::Generate(command) => command.run(out).await,
+            Self::RetireMonth(command) => command.run(out).await,
             Self::Search(command) => command.run(out).await,
             Self::Show(command) => command.run(out).await,
+            Self::Subject(command) => command.run(out).await,
             Self::Tail(command) => command.run(out).await,
             Self::Verify(command) => command.run(out).await,
             Self::VerifyReceipt(command) => command.run(out),

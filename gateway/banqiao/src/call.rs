@@ -317,7 +317,7 @@ async fn broken_off(broken: input::Broken) -> Stop {
 }
 
 /// Bytes that metadata cannot carry, and `%`, as `%XX` of their UTF-8.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if (b' '..=b'~').contains(&byte) && byte != b'%' {

@@ -81,6 +81,11 @@ pub struct AdminArgs {
 }
 
 impl AdminArgs {
+    /// The certificate that is named, for connections beside the admin listener.
+    pub(crate) const fn tls(&self) -> &TlsArgs {
+        &self.tls
+    }
+
     /// Connects with a role. Over mTLS the role is that of the certificate.
     ///
     /// # Errors

@@ -89,6 +89,9 @@ pub fn is_reserved_service(name: &str) -> bool {
     .any(|package| name.starts_with(package))
 }
 
+/// The service that every gateway offers of its own accord, and that is carried like those of providers.
+pub const OWN_SERVICE: &str = "banqiao.ledger.v1.SubjectService";
+
 /// An immutable set of services and their methods, found by name or path without allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {

@@ -8,7 +8,9 @@ use banqiao_proto::{
 };
 use bytes::Bytes;
 
-use crate::{digest::Hash, entry::EntryError, reconcile::ReconcileStep, tree::Batch};
+use crate::{
+    digest::Hash, entry::EntryError, keyring::Month, reconcile::ReconcileStep, tree::Batch,
+};
 
 /// One entry to append, with what has to happen in the same transaction.
 ///
@@ -94,6 +96,11 @@ pub enum Effect {
         /// Its key.
         key: String,
     },
+    /// Removes private parts: ciphertext with salt, and tokens, of the entries at these indices, which rise.
+    Erase {
+        /// The indices.
+        indices: Vec<u64>,
+    },
     /// Keeps what another city has proven, beside the entry. Evidence is never removed.
     Evidence {
         /// What it is.
@@ -118,6 +125,8 @@ pub enum Effect {
     },
     /// A part of the exchanges with another city is compared.
     Reconciled(ReconcileStep),
+    /// Closes a month: every replica destroys its keys, of which nothing can be opened or found any more.
+    RetireMonth(Month),
 }
 
 impl fmt::Debug for Effect {
@@ -126,6 +135,7 @@ impl fmt::Debug for Effect {
             Self::Claim { consumer } => write!(f, "Claim({consumer})"),
             Self::Close { peer } => write!(f, "Close({peer})"),
             Self::DeleteDocument { kind, key } => write!(f, "DeleteDocument({kind:?}, {key})"),
+            Self::Erase { indices } => write!(f, "Erase({} entries)", indices.len()),
             Self::Evidence { kind, bytes } => {
                 write!(f, "Evidence({kind:?}, {} bytes)", bytes.len())
             }
@@ -134,6 +144,7 @@ impl fmt::Debug for Effect {
                 write!(f, "PutDocument({kind:?}, {key}, {} bytes)", bytes.len())
             }
             Self::Reconciled(step) => write!(f, "Reconciled({}, {})", step.city, step.until_ms),
+            Self::RetireMonth(month) => write!(f, "RetireMonth({month})"),
         }
     }
 }
@@ -160,6 +171,8 @@ pub enum DocumentKind {
     DescriptorSet = 2,
     /// The directory in force; the key is `current`.
     Directory = 3,
+    /// A proposal to erase private parts; the key is its id.
+    Erasure = 4,
     /// A grant; the key is its id.
     Grant = 1,
 }

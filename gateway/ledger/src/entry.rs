@@ -124,6 +124,7 @@ pub(crate) fn normalise(entry: &mut Entry) {
     omit_empty(&mut entry.epoch);
     omit_empty(&mut entry.key);
     omit_empty(&mut entry.reconciled);
+    omit_empty(&mut entry.erase);
 }
 
 /// Brings each string to normalisation form C.
@@ -172,6 +173,16 @@ fn normalise_strings(entry: &mut Entry) {
     if let Some(reconciled) = &mut entry.reconciled {
         nfc(&mut reconciled.city);
         nfc(&mut reconciled.actor);
+    }
+    if let Some(erase) = &mut entry.erase {
+        nfc(&mut erase.proposal);
+        nfc(&mut erase.scope);
+        nfc(&mut erase.month);
+        nfc(&mut erase.basis);
+        nfc(&mut erase.request_number);
+        nfc(&mut erase.proposer);
+        nfc(&mut erase.approver);
+        erase.floors.iter_mut().for_each(nfc);
     }
     if let Some(epoch) = &mut entry.epoch {
         nfc(&mut epoch.predecessor);

@@ -43,7 +43,7 @@ impl Month {
     /// The month of a time in microseconds since 1970-01-01 UTC.
     ///
     /// Times outside the years that a calendar knows fall into its first or last month.
-    pub(crate) fn of(time_us: i64) -> Self {
+    pub fn of(time_us: i64) -> Self {
         let time = Timestamp::from_microsecond(time_us).unwrap_or(if time_us < 0 {
             Timestamp::MIN
         } else {
@@ -309,6 +309,39 @@ impl Keyring {
         create(&self.folder, &self.path(month), self.city, month)?;
         // Whoever's file it is now, it is the one that counts.
         Ok(self.remember(read(&self.path(month), self.city, month)?))
+    }
+
+    /// Destroys the keys of a month: overwrites its file and removes it. `false`: there is none.
+    ///
+    /// Copies that others made of the file (backups, file systems that keep old blocks) are theirs to destroy.
+    pub(crate) fn destroy(&self, month: Month) -> Result<bool, KeyringError> {
+        // Under another name first: a file that is half overwritten must not look like a key when a process starts.
+        let doomed = self
+            .folder
+            .join(format!(".{}-{month}.destroyed", self.city));
+        let destroyed = match fs::rename(self.path(month), &doomed) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.wipe(&doomed),
+        };
+        // Behind the file: whoever had found it until then is forgotten too.
+        self.months.write().remove(&month);
+        match destroyed {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(KeyringError::Io {
+                path: doomed,
+                source,
+            }),
+        }
+    }
+
+    fn wipe(&self, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        file.write_all(&vec![b'0'; length])?;
+        file.sync_all()?;
+        fs::remove_file(path)?;
+        File::open(&self.folder)?.sync_all()
     }
 
     fn remember(&self, keys: MonthKeys) -> Arc<MonthKeys> {

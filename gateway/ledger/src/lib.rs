@@ -28,6 +28,8 @@ mod query;
 mod queue;
 mod reader;
 pub mod reconcile;
+mod report;
+pub mod retention;
 mod rotation;
 mod step;
 mod store;
@@ -54,6 +56,7 @@ pub use ledger::{
 pub use private::{PrivateError, check_opening, new_salt};
 pub use query::{Query, QueryError};
 pub use reader::{LogFile, LogFiles, Order, Page, ProofError, Reader, Stored, Tail};
+pub use report::SubjectReport;
 pub use rotation::RotationError;
 pub use step::Step;
 pub use store::StoreError;

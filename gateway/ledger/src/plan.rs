@@ -117,6 +117,10 @@ pub(crate) struct Plan<'a> {
     pub(crate) documents: BTreeMap<(DocumentKind, &'a str), Option<&'a [u8]>>,
     pub(crate) revisions: u64,
     pub(crate) reconciled: Vec<&'a ReconcileStep>,
+    /// Indices of the entries whose private parts go.
+    pub(crate) erased: BTreeSet<u64>,
+    /// Months whose keys go, and when that was entered.
+    pub(crate) retired: BTreeMap<Month, i64>,
     pub(crate) months: BTreeMap<Month, [u8; 8]>,
     pub(crate) frontier: Frontier,
     pub(crate) bytes: usize,
@@ -243,9 +247,11 @@ impl<'a> Plan<'a> {
                     found.calls.insert((call, peer));
                 }
                 Effect::DeleteDocument { .. }
+                | Effect::Erase { .. }
                 | Effect::Evidence { .. }
                 | Effect::PutDocument { .. }
-                | Effect::Reconciled(_) => {}
+                | Effect::Reconciled(_)
+                | Effect::RetireMonth(_) => {}
             }
         }
         Ok(())
@@ -280,6 +286,10 @@ impl<'a> Plan<'a> {
                     self.revisions += 1;
                 }
                 (Effect::Reconciled(step), _) => self.reconciled.push(step),
+                (Effect::Erase { indices }, _) => self.erased.extend(indices),
+                (Effect::RetireMonth(month), _) => {
+                    self.retired.insert(*month, prepared.time_us);
+                }
                 (Effect::Claim { .. } | Effect::Close { .. } | Effect::Open { .. }, None) => {}
             }
         }

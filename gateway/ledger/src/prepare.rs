@@ -56,6 +56,7 @@ impl Prepared {
             .effects
             .iter()
             .map(|effect| match effect {
+                Effect::Erase { indices } => indices.len() * 8,
                 Effect::Evidence { bytes, .. } => bytes.len(),
                 Effect::PutDocument { bytes, .. } => bytes.len(),
                 _ => 0,
@@ -138,6 +139,7 @@ impl Preparer {
             epoch: entry.epoch.take(),
             key: entry.key.take(),
             reconciled: entry.reconciled.take(),
+            erase: entry.erase.take(),
             ..Entry::default()
         };
         let prepared = Box::new(Prepared {
@@ -216,6 +218,7 @@ fn check_effects(effects: &[Effect], call: Option<CallId>) -> Result<(), AppendE
                 continue;
             }
             Effect::Reconciled(step) => (&step.city, false),
+            Effect::Erase { .. } | Effect::RetireMonth(_) => continue,
         };
         if name.len() > MAX_NAME_BYTES {
             return Err(AppendError::TooLarge);

@@ -203,7 +203,7 @@ impl Reader {
 }
 
 /// Reads the bytes of an entry.
-fn decode(stored: &Stored) -> Result<Decoded, StoreError> {
+pub(crate) fn decode(stored: &Stored) -> Result<Decoded, StoreError> {
     let index = stored.index;
     entry::decode(&stored.bytes).map_err(|source| StoreError::Entry { index, source })
 }

@@ -306,6 +306,11 @@ impl Writer {
         each!(self, store => store.months().await)
     }
 
+    /// Months whose keys are to be destroyed.
+    pub(crate) async fn retired_months(&mut self) -> Result<Vec<Month>, Fault> {
+        each!(self, store => store.retired_months().await)
+    }
+
     /// Takes a lease for a boot.
     pub(crate) async fn take_lease(
         &mut self,

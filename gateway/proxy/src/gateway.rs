@@ -34,6 +34,7 @@ use crate::{
     rights::{Rights, Route, Snapshot},
     settings::Limits,
     state,
+    subject::OwnService,
     transparency::{Transparency, TransparencySettings},
     worker::{self, Running, Shared},
 };
@@ -130,6 +131,9 @@ pub enum StartError {
     /// The directory does not list this gateway's city with its trust domain.
     #[error("the directory does not list this city with this trust domain")]
     NotListed,
+    /// The gateway's own service cannot be offered.
+    #[error("the gateway's own service cannot be offered")]
+    OwnService(#[source] io::Error),
     /// A thread could not be started.
     #[error("a worker could not be started")]
     Worker(#[source] io::Error),
@@ -180,6 +184,8 @@ impl Gateway {
         let snapshot = snapshot(&parts, directory, envelope)?;
         let (client, client_sockets) = bind(parts.client, parts.workers)?;
         let (inter_city, inter_city_sockets) = bind(parts.inter_city, parts.workers)?;
+        let own = OwnService::bind(&parts.identity).await;
+        let (own, own_socket) = own.map_err(StartError::OwnService)?.into_parts();
         let limits = Arc::new(parts.limits);
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -210,12 +216,14 @@ impl Gateway {
         let upkeep = upkeep::Upkeep {
             shared: Arc::clone(&shared),
             services: parts.services,
+            own,
             directory_file: parts.directory_file,
             crl_files: parts.crl_files,
             refresh: parts.refresh,
             refused_crl: Mutex::default(),
             known: tokio::sync::Mutex::default(),
         };
+        OwnService::serve(own_socket, &shared, &tasks, &stop);
         upkeep.read_crls();
         upkeep
             .read_documents()

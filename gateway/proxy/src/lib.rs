@@ -39,6 +39,7 @@ mod rights;
 pub mod settings;
 mod stack;
 mod state;
+mod subject;
 mod transparency;
 mod upstream;
 pub mod wire;
@@ -55,6 +56,7 @@ pub use reconcile::{
 };
 pub use rights::{Route, Snapshot};
 pub use settings::Limits;
+pub use subject::{EnteredReport, SubjectError, SubjectQuestion};
 pub use transparency::{
     Alarm, DEFAULT_MONITOR_INTERVAL, DEFAULT_WITNESS_PATIENCE, LinkState, Standing,
     TransparencySettings, WitnessState, Witnessed,

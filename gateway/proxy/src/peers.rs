@@ -243,7 +243,7 @@ pub(crate) fn assemble(
     }
     let mut restricted = Vec::new();
     for (digest, names) in services {
-        let set = ServiceSet::decode(sets.get(&digest)?).ok()?;
+        let set = ServiceSet::decode_offered(sets.get(&digest)?).ok()?;
         restricted.push(set.restrict(names).ok()?);
     }
     Some(Carried::remote(Catalog::new(restricted).ok()?, clients))

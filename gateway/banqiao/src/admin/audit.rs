@@ -2,15 +2,17 @@
 
 mod log;
 mod reconcile;
+mod subject;
 
 use std::pin::Pin;
 
 use banqiao_ledger::{Append, Order, Page, Query, Reader, StoreError, Stored, Tail};
 use banqiao_proto::ledger::v1::{
     Entry, EntryFilter, GetEvidenceRequest, GetEvidenceResponse, IndexedEntry, Kind, Read,
-    ReadLogRequest, ReadLogResponse, ReconcileRequest, ReconcileResponse, SearchEntriesRequest,
-    SearchEntriesResponse, ShowExchangeRequest, ShowExchangeResponse, TailEntriesRequest,
-    TailEntriesResponse, audit_service_server::AuditService,
+    ReadLogRequest, ReadLogResponse, ReconcileRequest, ReconcileResponse, ReportSubjectRequest,
+    ReportSubjectResponse, SearchEntriesRequest, SearchEntriesResponse, ShowExchangeRequest,
+    ShowExchangeResponse, TailEntriesRequest, TailEntriesResponse,
+    audit_service_server::AuditService,
 };
 use banqiao_telemetry::Chain;
 use tokio::sync::mpsc;
@@ -51,6 +53,16 @@ impl AuditService for Audit {
     ) -> Result<Response<Self::ReadLogStream>, Status> {
         let actor = Actor::of(&request)?;
         log::begin(&self.0, &actor, request.into_inner()).await
+    }
+
+    type ReportSubjectStream = Entries<ReportSubjectResponse>;
+
+    async fn report_subject(
+        &self,
+        request: Request<ReportSubjectRequest>,
+    ) -> Result<Response<Self::ReportSubjectStream>, Status> {
+        let actor = Actor::of(&request)?;
+        subject::begin(&self.0, &actor, request.into_inner()).await
     }
 
     type SearchEntriesStream = Entries<SearchEntriesResponse>;
@@ -404,14 +416,18 @@ fn indexed(stored: Stored) -> IndexedEntry {
 }
 
 fn faulty(error: &banqiao_ledger::QueryError) -> Status {
-    let field = format!("filter.{}", error.field);
+    faulty_field(format!("filter.{}", error.field), error.problem)
+}
+
+/// A field that cannot be searched by.
+fn faulty_field(field: String, problem: &str) -> Status {
     invalid(
         "the filter cannot be searched by",
-        [(field, error.problem.to_owned())],
+        [(field, problem.to_owned())],
     )
 }
 
-fn unreadable(error: StoreError) -> Status {
+pub(super) fn unreadable(error: StoreError) -> Status {
     tracing::warn!(error = %Chain(&error), "the ledger could not be read");
     Status::unavailable("the ledger could not be read: the gateway's log says why")
 }

@@ -18,9 +18,11 @@ const ANY: &[Role] = &Role::ALL;
 const ADMINISTRATOR: &[Role] = &[Role::Administrator];
 const OPERATOR: &[Role] = &[Role::Operator];
 const AUDITOR: &[Role] = &[Role::Auditor];
+/// One proposes, the other approves: see `erasure.rs`.
+const EITHER: &[Role] = &[Role::Administrator, Role::Auditor];
 
 /// Every method of the listener with the roles that may call it. A method that does not stand here, nobody may call.
-pub const METHODS: [(&str, &[Role]); 17] = [
+pub const METHODS: [(&str, &[Role]); 22] = [
     ("/banqiao.directory.v1.AdminService/Drain", OPERATOR),
     ("/banqiao.directory.v1.AdminService/GetStatus", ANY),
     ("/banqiao.directory.v1.AdminService/ListServices", ANY),
@@ -44,9 +46,14 @@ pub const METHODS: [(&str, &[Role]); 17] = [
     ("/banqiao.ledger.v1.AuditService/GetEvidence", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/ReadLog", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/Reconcile", AUDITOR),
+    ("/banqiao.ledger.v1.AuditService/ReportSubject", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/SearchEntries", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/ShowExchange", AUDITOR),
     ("/banqiao.ledger.v1.AuditService/TailEntries", AUDITOR),
+    ("/banqiao.ledger.v1.ErasureService/ApproveErasure", EITHER),
+    ("/banqiao.ledger.v1.ErasureService/ListErasures", EITHER),
+    ("/banqiao.ledger.v1.ErasureService/ProposeErasure", EITHER),
+    ("/banqiao.ledger.v1.ErasureService/WithdrawErasure", EITHER),
 ];
 
 /// Refuses what the actor's role may not call, and enters the refusal.
@@ -149,6 +156,7 @@ mod tests {
             "banqiao.directory.v1.AdminService",
             "banqiao.directory.v1.GrantService",
             "banqiao.ledger.v1.AuditService",
+            "banqiao.ledger.v1.ErasureService",
         ];
         let mut methods: Vec<String> = services
             .iter()

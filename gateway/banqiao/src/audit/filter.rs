@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use banqiao_directory::Clock;
@@ -70,9 +70,13 @@ pub(super) struct FilterArgs {
 pub(super) enum EntryKind {
     Admin,
     Close,
+    Epoch,
+    Erase,
+    Key,
     Open,
     Progress,
     Read,
+    Reconciled,
     Refused,
     Summary,
 }
@@ -121,33 +125,39 @@ impl FilterArgs {
         })
     }
 
-    /// The number never stands on the command line, where every process of the machine can read it.
     fn read_subject(&self) -> Result<String, Stop> {
-        let text = if let Some(file) = &self.subject_file {
-            std::fs::read_to_string(file).map_err(|error| {
-                Stop::usage(format!("cannot read {}", file.display())).caused_by(error)
-            })?
-        } else if self.subject {
-            if io::stdin().is_terminal() {
-                // A prompt that cannot be shown does not keep the answer from being read.
-                let _ = write!(io::stderr(), "number of the subject: ");
-                let _ = io::stderr().flush();
-            }
-            let mut line = String::new();
-            io::stdin()
-                .lock()
-                .read_line(&mut line)
-                .map_err(|error| Stop::usage("cannot read standard input").caused_by(error))?;
-            line
-        } else {
+        if self.subject_file.is_none() && !self.subject {
             return Ok(String::new());
-        };
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(Stop::usage("the subject's number is empty"));
         }
-        Ok(text.to_owned())
+        read_number(self.subject_file.as_deref())
     }
+}
+
+/// Reads a number from a file, or from a prompt or standard input. It never stands on the command line, where every
+/// process of the machine can read it.
+pub(super) fn read_number(file: Option<&Path>) -> Result<String, Stop> {
+    let text = if let Some(file) = file {
+        std::fs::read_to_string(file).map_err(|error| {
+            Stop::usage(format!("cannot read {}", file.display())).caused_by(error)
+        })?
+    } else {
+        if io::stdin().is_terminal() {
+            // A prompt that cannot be shown does not keep the answer from being read.
+            let _ = write!(io::stderr(), "number of the subject: ");
+            let _ = io::stderr().flush();
+        }
+        let mut line = String::new();
+        io::stdin()
+            .lock()
+            .read_line(&mut line)
+            .map_err(|error| Stop::usage("cannot read standard input").caused_by(error))?;
+        line
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Stop::usage("the subject's number is empty"));
+    }
+    Ok(text.to_owned())
 }
 
 impl EntryKind {
@@ -155,9 +165,13 @@ impl EntryKind {
         match self {
             Self::Admin => Kind::Admin,
             Self::Close => Kind::Close,
+            Self::Epoch => Kind::Epoch,
+            Self::Erase => Kind::Erase,
+            Self::Key => Kind::Key,
             Self::Open => Kind::Open,
             Self::Progress => Kind::Progress,
             Self::Read => Kind::Read,
+            Self::Reconciled => Kind::Reconciled,
             Self::Refused => Kind::Refused,
             Self::Summary => Kind::Summary,
         }

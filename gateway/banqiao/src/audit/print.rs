@@ -134,6 +134,7 @@ fn cells(index: u64, entry: &Entry) -> [String; 10] {
         (Kind::Read, _, Some(read)) => (read.query.clone(), read.actor.clone()),
         (Kind::Reconciled, ..) => reconciled(entry),
         (Kind::Summary, ..) => (summary(entry), String::new()),
+        (Kind::Erase, ..) => super::erase::cells(entry),
         (Kind::Epoch, ..) => (epoch(entry), String::new()),
         (Kind::Key, ..) => (key(entry), String::new()),
         _ => (entry.method.clone(), named(&client)),
@@ -312,6 +313,9 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
     if let Value::Object(fields) = &mut object {
         if let Some(outcome) = &entry.reconciled {
             fields.insert("reconciled".to_owned(), reconciliation(outcome));
+        }
+        if let Some(erase) = &entry.erase {
+            fields.insert("erase".to_owned(), super::erase::value(erase));
         }
         fields.insert(
             "epoch".to_owned(),

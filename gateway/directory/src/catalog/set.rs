@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use aws_lc_rs::digest::{SHA256, digest};
 use prost_reflect::DescriptorPool;
 
-use super::{CatalogError, Finding, Service, encoded, field, is_reserved_service};
+use super::{CatalogError, Finding, OWN_SERVICE, Service, encoded, field, is_reserved_service};
 
 /// Largest descriptor set that is taken, in bytes: a few hundred files with comments stay below 2 MiB, and gateways
 /// hand sets to each other in one gRPC message of the default limit.
@@ -29,6 +29,23 @@ impl ServiceSet {
     /// [`CatalogError`] if the bytes are too many or no complete set, if an option of ours is malformed, or if no
     /// service is left to carry.
     pub fn decode(descriptor_set: &[u8]) -> Result<Self, CatalogError> {
+        Self::read(descriptor_set, |name| !is_reserved_service(name))
+    }
+
+    /// As [`ServiceSet::decode`], of what a gateway offers: its own carried service ([`OWN_SERVICE`]) is not left out.
+    ///
+    /// # Errors
+    /// As of [`ServiceSet::decode`].
+    pub fn decode_offered(descriptor_set: &[u8]) -> Result<Self, CatalogError> {
+        Self::read(descriptor_set, |name| {
+            name == OWN_SERVICE || !is_reserved_service(name)
+        })
+    }
+
+    fn read(
+        descriptor_set: &[u8],
+        is_carried: impl Fn(&str) -> bool,
+    ) -> Result<Self, CatalogError> {
         if descriptor_set.len() > MAX_DESCRIPTOR_SET_BYTES {
             return Err(CatalogError::TooLarge(descriptor_set.len()));
         }
@@ -42,7 +59,7 @@ impl ServiceSet {
         }
         let services = pool
             .services()
-            .filter(|service| !is_reserved_service(service.full_name()))
+            .filter(|service| is_carried(service.full_name()))
             .map(|service| Service::read(&service, digest).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         if services.is_empty() {
@@ -68,12 +85,14 @@ impl ServiceSet {
         let mut services: Vec<Arc<Service>> = Vec::new();
         for name in names {
             let name = name.as_ref();
-            if is_reserved_service(name) {
-                return Err(CatalogError::Reserved(name.to_owned()));
-            }
-            let service = self
-                .service(name)
-                .ok_or_else(|| CatalogError::UnknownService(name.to_owned()))?;
+            let service = self.service(name).ok_or_else(|| {
+                let name = name.to_owned();
+                if is_reserved_service(&name) {
+                    CatalogError::Reserved(name)
+                } else {
+                    CatalogError::UnknownService(name)
+                }
+            })?;
             if !services.iter().any(|taken| taken.name == service.name) {
                 services.push(Arc::clone(service));
             }

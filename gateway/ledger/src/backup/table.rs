@@ -37,7 +37,7 @@ pub(crate) struct Table {
 use Kind::{Bytes, Number, Text, Uuid};
 
 /// Every table but `head`, which the manifest has, and `lease`, which is of boots that are over.
-pub(crate) static TABLES: [Table; 23] = [
+pub(crate) static TABLES: [Table; 24] = [
     Table {
         name: "entry",
         columns: &[
@@ -68,6 +68,11 @@ pub(crate) static TABLES: [Table; 23] = [
     Table {
         name: "month_key",
         columns: &[("month", Number), ("key_id", Bytes)],
+        order: "month",
+    },
+    Table {
+        name: "retired_month",
+        columns: &[("month", Number), ("time_us", Number)],
         order: "month",
     },
     Table {

@@ -20,7 +20,7 @@ const ORPHANS: u32 = 256;
 const STATUS_UNKNOWN: u32 = 2;
 
 impl Batcher {
-    /// Renews the lease, looks for boots that are over, and makes keys in time.
+    /// Renews the lease, looks for boots that are over, makes keys in time and destroys those of closed months.
     pub(super) async fn keep_lease(&mut self) {
         let now_us = self.core.preparer.clock.now_us();
         let ttl = self.settings.lease.ttl;
@@ -37,6 +37,7 @@ impl Batcher {
         }
         self.close_orphans().await;
         self.make_keys();
+        self.destroy_keys().await;
     }
 
     /// Closes the calls of every boot whose lease has run out, as interrupted.

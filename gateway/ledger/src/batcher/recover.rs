@@ -291,6 +291,29 @@ impl Batcher {
         Ok(())
     }
 
+    /// Destroys the keys of months that were closed by whatever replica: what an ERASE entry says comes true also
+    /// where a process died behind its commit.
+    pub(super) async fn destroy_keys(&mut self) {
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
+        let months = match writer.retired_months().await {
+            Ok(months) => months,
+            // The next renewal of the lease tries again.
+            Err(fault) => return report(&fault, "the closed months cannot be read"),
+        };
+        for month in months {
+            match self.core.preparer.keyring.destroy(month) {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(%month, "the keys of a closed month are destroyed"),
+                Err(error) => report(
+                    &Fault::Storage(StoreError::Keys(error)),
+                    "the keys of a closed month cannot be destroyed",
+                ),
+            }
+        }
+    }
+
     /// Makes the keys of this month and, in its last days, of the next, before an entry waits for them.
     pub(super) fn make_keys(&self) {
         /// Three days.

@@ -1,6 +1,6 @@
 use banqiao_proto::ledger::v1::{
-    AdminChange, Clock, Decision, Direction, Epoch, Frontier, KeyChange, Party, Read, Reconciled,
-    ReconciledCount, Replica, Result as CallResult, Summary, SummaryCount,
+    AdminChange, Clock, Decision, Direction, Epoch, Erase, Frontier, KeyChange, Party, Read,
+    Reconciled, ReconciledCount, Replica, Result as CallResult, Summary, SummaryCount,
 };
 use proptest::prelude::*;
 
@@ -191,6 +191,10 @@ prop_compose! {
                 ..KeyChange::default()
             }),
             read: Some(Read { actor: three.clone(), query: four.clone(), shown }),
+            erase: Some(Erase {
+                proposal: three.clone(), basis: four.clone(), indices: vec![shown, counter],
+                floors: vec![three.clone()], private_parts: shown, ..Erase::default()
+            }),
             reconciled: Some(Reconciled {
                 city: three, actor: four, exchanges: shown, from_us: time_us, report_digest: digest,
                 counts: vec![ReconciledCount { discrepancy_class: 3, count: shown }],

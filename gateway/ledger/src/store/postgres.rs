@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod audit;
+mod erase;
 mod index;
 mod reads;
 mod reconcile;
@@ -193,6 +194,9 @@ impl Writer {
             .await
             .map_err(refused)?;
         reconcile::steps(&mut self.connection, plan)
+            .await
+            .map_err(refused)?;
+        erase::erase(&mut self.connection, plan)
             .await
             .map_err(refused)?;
         self.observer.reached(Step::DocumentsStored);

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod audit;
+mod erase;
 mod file;
 mod grouped;
 mod index;

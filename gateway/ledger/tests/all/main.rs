@@ -12,6 +12,7 @@ mod backup;
 mod bed;
 mod calls;
 mod crash;
+mod erase;
 mod faults;
 mod index;
 mod keys;

@@ -18,6 +18,7 @@ use crate::{
     adopt, credentials, peers,
     reconcile::{self, ReconcileEvent, ReconcileOutcome},
     rights::Snapshot,
+    subject::{EnteredReport, SubjectError, SubjectQuestion},
     transparency::{Standing, cosigners, links::Links, memory, monitor},
     worker::{Shared, Worker},
 };
@@ -153,6 +154,19 @@ impl Control {
         let other = snapshot.directory.city(city);
         let other = other.filter(|other| other.code != self.shared.names.city)?;
         Some(reconcile::on_demand(&self.shared, other, span_ms, actor, events).await)
+    }
+
+    /// Begins a report of who read a person's data, by this city's ledger, on behalf of `actor`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`]; nothing was shown.
+    pub async fn subject_report(
+        &self,
+        question: SubjectQuestion,
+        actor: &str,
+    ) -> Result<EnteredReport, SubjectError> {
+        EnteredReport::begin(Arc::clone(&self.shared), question, actor, "").await
     }
 
     /// Asks the gateway of another city for its entries of an exchange with this one.

@@ -30,6 +30,8 @@ pub(super) const FILE_POLL: Duration = Duration::from_millis(700);
 pub(super) struct Upkeep {
     pub(super) shared: Arc<Shared>,
     pub(super) services: Vec<ConfiguredService>,
+    /// The service that the gateway offers of its own accord, and where it answers.
+    pub(super) own: (ServiceSet, Route),
     pub(super) directory_file: PathBuf,
     pub(super) crl_files: Vec<PathBuf>,
     pub(super) refresh: Duration,
@@ -98,6 +100,12 @@ impl Upkeep {
                 Err(error) => tracing::error!(key = document.key, error, "not carried"),
             }
         }
+        // Last: nothing that was configured or registered takes its place.
+        let (set, route) = &self.own;
+        for service in set.services() {
+            routes.insert(Arc::clone(&service.name), route.clone());
+        }
+        catalog = catalog.replacing(set.clone());
         (Carried::new(catalog), routes)
     }
 

@@ -105,6 +105,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             include_str!("../../../migrations/postgres/0007_ranges.sql").into_sql_str(),
         ),
         migration(
+            8,
+            "retention",
+            include_str!("../../../migrations/postgres/0008_retention.sql").into_sql_str(),
+        ),
+        migration(
             9,
             "presence",
             include_str!("../../../migrations/postgres/0009_presence.sql").into_sql_str(),

@@ -103,6 +103,11 @@ pub(super) async fn migrate(
             include_str!("../../../migrations/sqlite/0007_ranges.sql").into_sql_str(),
         ),
         migration(
+            8,
+            "retention",
+            include_str!("../../../migrations/sqlite/0008_retention.sql").into_sql_str(),
+        ),
+        migration(
             9,
             "presence",
             include_str!("../../../migrations/sqlite/0009_presence.sql").into_sql_str(),

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     LEDGER,
+    erase::{erase, forget},
     grouped::{Grouped, unbound},
     reconcile::steps,
     rows::{self, CLAIMS, CLOSED, ENTRIES, EVIDENCE, OPENED, PRIVATE, TILES, TOKENS, UIDS},
@@ -101,6 +102,7 @@ pub(super) async fn finish(
     let refused = CommitFault::Refused;
     documents(connection, plan).await.map_err(refused)?;
     steps(connection, plan).await.map_err(refused)?;
+    erase(connection, plan).await.map_err(refused)?;
     observer.reached(Step::DocumentsStored);
     for (month, id) in &plan.months {
         let insert = query("INSERT INTO month_key (ledger, month, key_id) VALUES (?1, ?2, ?3)")
@@ -153,10 +155,13 @@ pub(super) async fn finish(
         }
     };
     whole
-        .execute(connection)
+        .execute(&mut *connection)
         .await
-        .map(|_| ())
-        .map_err(CommitFault::sqlite)
+        .map_err(CommitFault::sqlite)?;
+    if !plan.erased.is_empty() {
+        forget(connection).await;
+    }
+    Ok(())
 }
 
 /// The head was read in this transaction, which nobody else can write beside: the update cannot miss it.
