@@ -4,14 +4,18 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use banqiao_ledger::{
-    Append, AppendError, DocumentKind, Effect, KeptCosignature, Ledger, WitnessStep,
+    Append, AppendError, Contradiction, Credential, CredentialKind, DocumentKind, Effect,
+    EvidenceKind, KeptCosignature, KeptLinks, Ledger, WitnessStep,
     backup::{self, BackupError, Manifest},
     digest::sha256,
+    reconcile::{OpenAttempt, ReconcileStep, Turn},
     verify::{Step, Verification},
 };
+use banqiao_proto::ledger::v1::{Entry, Kind};
 use banqiao_tlog::{
     hash::{TreeHead, leaf_hash},
     note::Verifier,
@@ -48,6 +52,7 @@ async fn full(bed: &Bed) -> Ledger {
     for outcome in append_all(&ledger.appender(), appends).await {
         outcome.unwrap();
     }
+    shown_by_others(&ledger).await;
     let size = ledger.size();
     let reader = ledger.reader();
     wait_for("the checkpoint", || async {
@@ -75,6 +80,68 @@ async fn full(bed: &Bed) -> Ledger {
     ledger
 }
 
+/// What a ledger keeps of other cities.
+async fn shown_by_others(ledger: &Ledger) {
+    let origin = || "yantai.jiaodong/ledger/1".to_owned();
+    let head = TreeHead {
+        size: 1,
+        root: leaf_hash(b"a"),
+    };
+    let links = KeptLinks {
+        origin: origin(),
+        note: "a note".into(),
+        size: 2,
+        links: vec![(head, vec![leaf_hash(b"b")])],
+    };
+    ledger.keep_links(links).await.unwrap();
+    let contradiction = Contradiction {
+        origin: origin(),
+        time_us: 1,
+        first: "a note".into(),
+        second: "another".into(),
+    };
+    ledger.keep_contradiction(contradiction).await.unwrap();
+    let credential = Credential {
+        kind: CredentialKind::Crl,
+        name: [7; 32],
+        time_us: 1,
+        bytes: b"a list".to_vec(),
+    };
+    ledger.keep_credential(credential).await.unwrap();
+    let turn = Turn {
+        city: "370600".into(),
+        first_ms: 1,
+        lasts: Duration::from_secs(60),
+    };
+    assert_eq!(ledger.claim_turn(turn).await.unwrap(), Some(1));
+    let step = ReconcileStep {
+        city: "370600".into(),
+        from_ms: 1,
+        until_ms: 2,
+        at_us: 3,
+        open: vec![OpenAttempt {
+            exchange: [9; 16],
+            attempt: 1,
+        }],
+        ..ReconcileStep::default()
+    };
+    let entry = Entry {
+        kind: Kind::Reconciled.into(),
+        ..Entry::default()
+    };
+    let receipt = Effect::Evidence {
+        kind: EvidenceKind::Receipt,
+        bytes: b"a receipt".as_slice().into(),
+    };
+    let append = Append::new(entry)
+        .with(Effect::Reconciled(step))
+        .with(receipt);
+    ledger.appender().append(append).await.unwrap();
+}
+
+/// Tables that have rows only behind thousands of entries, or a month that is over: their own tests fill them.
+const SELDOM: [&str; 4] = ["span", "posting", "presence", "retired_month"];
+
 async fn write(bed: &Bed, name: &str) -> (PathBuf, Manifest) {
     let folder = bed.folder.path().join(name);
     let manifest = backup::write(&bed.url, &folder, 5, &mut |_| {}).await;
@@ -100,11 +167,14 @@ async fn backup_is_restored_into_either_store(bed: Bed) {
     let ledger = full(&bed).await;
     let before = entries(&ledger).await;
     let (folder, manifest) = write(&bed, "copy").await;
-    assert_eq!(manifest.size, 303);
+    assert_eq!(manifest.size, 304);
     assert_eq!(manifest.city, "370200");
     assert_eq!(manifest.origin.as_deref(), Some(ORIGIN));
     assert!(
-        manifest.parts.iter().all(|part| part.rows > 0),
+        manifest
+            .parts
+            .iter()
+            .all(|part| part.rows > 0 || SELDOM.contains(&part.table.as_str())),
         "{manifest:?}"
     );
     for target in [Bed::sqlite(), Bed::postgres()] {
@@ -260,7 +330,7 @@ fn sums(folder: &Path) {
 async fn every_fault_of_a_backup_is_found() {
     let bed = Bed::sqlite();
     let ledger = full(&bed).await;
-    let (folder, _) = write(&bed, "copy").await;
+    let (folder, manifest) = write(&bed, "copy").await;
     ledger.close().await;
     let exists = backup::write(&bed.url, &folder, 5, &mut |_| {}).await;
     assert!(matches!(exists, Err(BackupError::Exists(_))), "{exists:?}");
@@ -274,7 +344,8 @@ async fn every_fault_of_a_backup_is_found() {
         .unwrap()
         .map(|file| file.unwrap().path())
         .collect();
-    assert_eq!(files.len(), 16);
+    // Beside the parts the manifest and the sums.
+    assert_eq!(files.len(), manifest.parts.len() + 2);
     for file in &files {
         let sound = fs::read(file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap();
@@ -306,9 +377,9 @@ async fn every_fault_of_a_backup_is_found() {
     let path = folder.join("manifest.json");
     let sound = fs::read_to_string(&path).unwrap();
     for (from, to, expected) in [
-        ("\"size\": 303", "\"size\": 302", "another tree"),
+        ("\"size\": 304", "\"size\": 302", "another tree"),
         (
-            "qingdao.jiaodong/ledger/1\\n303\\n",
+            "qingdao.jiaodong/ledger/1\\n304\\n",
             "qingdao.jiaodong/ledger/1\\n302\\n",
             "another tree",
         ),
