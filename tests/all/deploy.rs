@@ -171,9 +171,12 @@ async fn alerts_and_dashboard_name_metrics_that_exist() {
             known.extend(["_bucket", "_sum", "_count"].map(|ending| format!("{name}{ending}")));
         }
     }
-    // Counters appear with their first event; the source names them with dots.
-    let source = samples().join("../gateway/telemetry/src/metrics.rs");
-    let events = fs::read_to_string(source).unwrap().replace('.', "_");
+    // Counters appear with their first event, a gauge of cities with the first city; the source names them with dots.
+    let source = samples().join("../gateway/telemetry/src");
+    let events = ["metrics.rs", "metrics/gauge.rs"]
+        .map(|file| fs::read_to_string(source.join(file)).unwrap())
+        .concat()
+        .replace('.', "_");
     for sample in ["prometheus/banqiao.rules.yml", "grafana/gateway.json"] {
         let named = metrics_in(&read(sample));
         assert!(!named.is_empty(), "{sample} names no metric");
