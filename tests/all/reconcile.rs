@@ -23,7 +23,7 @@ use banqiao_tests::{
     network::{City, Network, Plan, SYSTEM, set},
     process::program,
     service::{SCRIPT, Service, status},
-    wait::{PATIENCE, wait_for},
+    wait::{PATIENCE, wait_every},
     wire::{Answer, Caller, Head, Message},
 };
 use prost::Message as _;
@@ -112,16 +112,13 @@ async fn compare(city: &City, with: &[&str]) -> Compared {
 
 /// Compares until so many exchanges are out of their grace.
 async fn settled(city: &City, with: &str, exchanges: u64) -> Compared {
-    wait_for("exchanges to be compared", PATIENCE, || async {
+    // Below the 600 reads a minute that a city is allowed.
+    let every = Duration::from_millis(500);
+    wait_every("exchanges to be compared", PATIENCE, every, || async {
         let compared = compare(city, &[with]).await;
         let problem = &compared.summaries[with].problem;
         assert_eq!(problem, "", "{}", city.name);
-        if compared.exchanges(with) < exchanges {
-            // Below the 600 reads a minute that a city is allowed.
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            return None;
-        }
-        Some(compared)
+        (compared.exchanges(with) >= exchanges).then_some(compared)
     })
     .await
     .unwrap()

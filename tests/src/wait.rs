@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use anyhow::{Context as _, Result};
+use tokio::time::MissedTickBehavior;
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(5);
@@ -15,15 +16,29 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// Fails with `what` when `within` has passed.
-pub async fn wait_for<T, F>(
+pub async fn wait_for<T, F>(what: &str, within: Duration, condition: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    wait_every(what, within, POLL, condition).await
+}
+
+/// Like [`wait_for`], for a condition that may be asked for no more often than once in `every`.
+///
+/// # Errors
+///
+/// Fails with `what` when `within` has passed.
+pub async fn wait_every<T, F>(
     what: &str,
     within: Duration,
+    every: Duration,
     mut condition: impl FnMut() -> F,
 ) -> Result<T>
 where
     F: Future<Output = Option<T>>,
 {
-    let mut ticks = tokio::time::interval(POLL);
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::time::timeout(within, async {
         loop {
             ticks.tick().await;

@@ -1,6 +1,10 @@
 //! Cities for tests: a CA, a gateway's certificate, and a signed directory, made by the same code as real ones.
 
-use std::path::{Path, PathBuf};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use banqiao_directory::{Clock, Envelope, SigningKey, TrustDomain};
 use banqiao_identity::pki::{
@@ -42,6 +46,27 @@ name = "banqiao.card.v1.CardService"
 endpoints = ["127.0.0.1:9443"]
 identity = "spiffe://qingdao.jiaodong/hrss/card"
 "#;
+
+/// The deadline of what a test waits for: a machine that is busy with a build passes too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until there is something.
+pub(crate) async fn wait_for<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut found: impl FnMut() -> F,
+) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let waiting = async {
+        loop {
+            ticks.tick().await;
+            if let Some(it) = found().await {
+                return it;
+            }
+        }
+    };
+    let outcome = tokio::time::timeout(PATIENCE, waiting).await;
+    outcome.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
 
 /// A city's folder. Its directory also lists Yantai, which has no gateway.
 pub(crate) struct City {

@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
-use banqiao_ledger::{Order, Page, Query};
+use banqiao_ledger::{LedgerState, Order, Page, Query};
 use banqiao_proto::ledger::v1::EntryFilter;
 use banqiao_proxy::Gateway;
 use banqiao_telemetry::Telemetry;
+use tokio::time::timeout;
 
 use super::*;
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     exit::{Exit, exit_of},
     grant::GrantCommand,
     operate::{CatalogCommand, DrainCommand, PublishCommand, ReloadCommand, StatusCommand},
-    testing::{City, parse},
+    testing::{City, PATIENCE, parse, wait_for},
 };
 
 /// The commands of the admin listener, as the program has them.
@@ -65,6 +66,10 @@ impl Scene {
         let gateway = crate::serve::build(&config, &telemetry, clock, 1)
             .await
             .unwrap();
+        // Nothing is entered before the gateway has made sure that no witness holds a newer state.
+        let mut ledger = gateway.control().ledger().state();
+        let ready = ledger.wait_for(|state| *state == LedgerState::Ready);
+        timeout(PATIENCE, ready).await.unwrap().unwrap();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let address = start(&config, gateway.control().clone(), &tasks, &stop)
             .await
@@ -478,14 +483,13 @@ async fn every_query_is_entered_before_its_answer_and_holds_nothing_private() {
         assert!(!error.contains("37020219900101000X"), "{error}");
     }
     // The end of the tail is entered behind its answer.
-    let reads = loop {
+    let reads = wait_for("the end of the tail", || async {
         let entries = scene.entries().await;
         let reads: Vec<_> = entries.into_iter().filter_map(|it| it.read).collect();
-        if reads.iter().any(|read| read.query.ends_with(", ended")) {
-            break reads;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
+        let ended = reads.iter().any(|read| read.query.ends_with(", ended"));
+        ended.then_some(reads)
+    })
+    .await;
     let queries: Vec<_> = reads
         .iter()
         .map(|read| (read.query.as_str(), read.shown))
@@ -567,13 +571,11 @@ async fn an_identity_without_a_role_gets_in_nowhere_and_a_revoked_one_is_cut_off
     let tail = as_system(&wu, &["audit", "tail"]);
     let revoke = async {
         // The tail is open once its query is entered.
-        while !scene.entries().await.iter().any(|it| {
-            it.read
-                .as_ref()
-                .is_some_and(|read| read.query == "tail from now")
-        }) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        wait_for("the tail to be open", || async {
+            let reads = scene.entries().await.into_iter().filter_map(|it| it.read);
+            reads.into_iter().find(|read| read.query == "tail from now")
+        })
+        .await;
         scene.city.revoke(&wu);
         std::time::Instant::now()
     };
