@@ -218,7 +218,7 @@ impl Batcher {
             {
                 batcher.fail(&fault, Vec::new());
             }
-            Err(fault) => return Err(LedgerError::Store(fault.into_error())),
+            Err(fault) => return Err(fault.into()),
         }
         batcher.announce_key().await;
         batcher.close_orphans().await;

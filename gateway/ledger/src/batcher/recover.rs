@@ -109,7 +109,7 @@ impl Batcher {
         if let Err(fault) = self.take_lease(&mut writer).await {
             // Still without a lease: the next renewal says so.
             self.fail(&fault, Vec::new());
-            return Err(LedgerError::Store(fault.into_error()));
+            return Err(fault.into());
         }
         self.writer = Some(writer);
         self.ready();
@@ -182,73 +182,54 @@ impl Batcher {
         }
     }
 
+    /// The connection, while there is one.
+    pub(super) fn writer(&mut self) -> Result<&mut Writer, LedgerError> {
+        self.writer.as_mut().ok_or(LedgerError::Unavailable)
+    }
+
     pub(super) async fn step_witness(&mut self, step: &WitnessStep) -> Result<bool, LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
+        let writer = self.writer()?;
         writer.reached(Step::SteppingWitness);
         let stepped = writer.step_witness(step).await;
         writer.reached(Step::WitnessStepped);
-        stepped.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(stepped?)
     }
 
     pub(super) async fn keep_links(&mut self, kept: &KeptLinks) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let kept = writer.keep_links(kept).await;
-        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(self.writer()?.keep_links(kept).await?)
     }
 
     pub(super) async fn keep_credential(&mut self, kept: &Credential) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let kept = writer.keep_credential(kept).await;
-        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(self.writer()?.keep_credential(kept).await?)
     }
 
     pub(super) async fn keep_contradiction(
         &mut self,
         kept: &Contradiction,
     ) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let kept = writer.keep_contradiction(kept).await;
-        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(self.writer()?.keep_contradiction(kept).await?)
     }
 
     pub(super) async fn claim_turn(&mut self, turn: &Turn) -> Result<Option<i64>, LedgerError> {
         let now_us = self.core.preparer.clock.now_us();
         let boot = self.session.boot;
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let claimed = writer.claim_turn(boot, turn, now_us).await;
-        claimed.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(self.writer()?.claim_turn(boot, turn, now_us).await?)
     }
 
     pub(super) async fn keep_cosignature(
         &mut self,
         kept: &KeptCosignature,
     ) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
+        let writer = self.writer()?;
         writer.reached(Step::KeepingCosignature);
         let kept = writer.keep_cosignature(kept).await;
         writer.reached(Step::CosignatureKept);
-        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(kept?)
     }
 
     /// Keeps a unit of the search index.
     pub(super) async fn keep_unit(&mut self, unit: &Unit) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let kept = writer.keep_unit(unit).await;
-        kept.map_err(|fault| LedgerError::Store(fault.into_error()))
+        Ok(self.writer()?.keep_unit(unit).await?)
     }
 
     async fn take_lease(&self, writer: &mut Writer) -> Result<(), Fault> {

@@ -48,12 +48,10 @@ impl Batcher {
 
     /// Nobody holds a newer state: from here on entries are written.
     pub(super) async fn confirm(&mut self) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        if self.core.doubted.load(Ordering::Relaxed) {
-            let confirmed = writer.put_confirmed().await;
-            confirmed.map_err(|fault| LedgerError::Store(fault.into_error()))?;
+        let doubted = self.core.doubted.load(Ordering::Relaxed);
+        let writer = self.writer()?;
+        if doubted {
+            writer.put_confirmed().await?;
             self.core.doubted.store(false, Ordering::Relaxed);
         }
         self.session.held = false;
@@ -65,11 +63,7 @@ impl Batcher {
 
     /// Marks the head as frozen, and writes nothing more.
     pub(super) async fn freeze(&mut self, reason: &str) -> Result<(), LedgerError> {
-        let Some(writer) = &mut self.writer else {
-            return Err(LedgerError::Unavailable);
-        };
-        let frozen = writer.put_frozen(reason).await;
-        frozen.map_err(|fault| LedgerError::Store(fault.into_error()))?;
+        self.writer()?.put_frozen(reason).await?;
         tracing::error!(reason, "the ledger is frozen");
         self.fail(&Fault::Storage(StoreError::Rollback), Vec::new());
         Ok(())

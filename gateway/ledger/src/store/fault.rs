@@ -1,6 +1,7 @@
 //! The classes of database errors (LEDGER.md §2.5).
 
 use super::StoreError;
+use crate::ledger::LedgerError;
 
 /// A database error, by what has to follow.
 #[derive(Debug)]
@@ -13,6 +14,12 @@ pub(crate) enum Fault {
     Storage(StoreError),
     /// Nothing was changed, and the same again may succeed.
     Transient(StoreError),
+}
+
+impl From<Fault> for LedgerError {
+    fn from(fault: Fault) -> Self {
+        Self::Store(fault.into_error())
+    }
 }
 
 /// Why a COMMIT failed.
