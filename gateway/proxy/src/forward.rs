@@ -79,8 +79,10 @@ struct Forward {
 /// The receipts of this attempt.
 #[derive(Debug, Default)]
 struct Statement {
-    /// Of our OPEN.
+    /// Of our OPEN, as it goes with the request.
     own: Option<Issued>,
+    /// Our OPEN, whose receipt goes with the headers of a streamed answer.
+    opened: Option<Appended>,
     /// Our OPEN has the root of the request.
     whole: bool,
     /// The opening of its private part, for the provider.
@@ -221,12 +223,13 @@ impl Forward {
     /// What goes to the other side with the request, or with the headers of a streamed answer.
     fn state(&self, opened: Opened) {
         let mut statement = self.statement.lock();
-        if let Some(opening) = opened.opening
-            && self.next.peer
-        {
-            statement.private = Some(wire::binary_value(&opening.encode_to_vec()));
+        if self.next.peer {
+            let opening = opened.opening.map(|it| it.encode_to_vec());
+            statement.private = opening.map(|it| wire::binary_value(&it));
+            statement.own = opened.appended.receipt();
+        } else {
+            statement.opened = Some(opened.appended);
         }
-        statement.own = opened.receipt;
         statement.received = None;
     }
 
@@ -424,9 +427,11 @@ impl Forward {
 
     /// Puts the receipt of our OPEN into the headers of a streamed answer.
     fn issue_open(&self, head: &mut HeaderMap) {
-        if self.call.side == Side::Provider
-            && let Some(own) = &self.statement.lock().own
-        {
+        if self.call.side != Side::Provider {
+            return;
+        }
+        let opened = self.statement.lock().opened.take();
+        if let Some(own) = opened.and_then(|it| it.receipt()) {
             head.insert(RECEIPT, wire::binary_value(&own.bytes));
         }
     }

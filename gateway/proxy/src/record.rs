@@ -113,8 +113,9 @@ pub(crate) async fn open(
     entry.request = request;
     let mut private = first_private(call);
     private.subjects = subjects;
-    let salt = banqiao_ledger::new_salt()
-        .filter(|_| call.side == Side::Consumer)
+    let salt = (call.side == Side::Consumer)
+        .then(banqiao_ledger::new_salt)
+        .flatten()
         .map(|salt| (salt, private.encode_to_vec()));
     let mut append = Append::new(entry)
         .with_private(private)
@@ -138,9 +139,7 @@ pub(crate) async fn open(
     })
     .await
     .map(|appended| Opened {
-        receipt: (call.side != Side::Local)
-            .then(|| appended.receipt())
-            .flatten(),
+        appended,
         opening: salt.map(|(salt, content)| PrivateOpening {
             salt: salt.to_vec(),
             content,
@@ -151,8 +150,8 @@ pub(crate) async fn open(
 /// An OPEN that stands.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Its receipt, for the other side.
-    pub(crate) receipt: Option<Issued>,
+    /// Where it stands, which its receipt is made from.
+    pub(crate) appended: Appended,
     /// What its private commitment is to, for the provider.
     pub(crate) opening: Option<PrivateOpening>,
 }

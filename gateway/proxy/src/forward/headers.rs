@@ -45,9 +45,8 @@ impl Forward {
         let call = &self.call;
         let mut map = HeaderMap::with_capacity(headers.len() + 8);
         for (name, value) in headers {
-            let ours = [TIMEOUT, HOST, EXCHANGE_ID, CLIENT, RECEIPT, PRIVATE, WANT].contains(name);
             // `banqiao-to` ends at the provider's gateway; the rest of the admitted metadata goes all the way.
-            if ours || (!self.next.peer && name.as_str() == TO) {
+            if is_ours(name) || (!self.next.peer && name.as_str() == TO) {
                 continue;
             }
             map.append(name.clone(), value.clone());
@@ -151,6 +150,12 @@ impl Forward {
                 .stripped_metadata(stripped as u64);
         }
     }
+}
+
+/// What each hop sets for itself.
+fn is_ours(name: &HeaderName) -> bool {
+    static OURS: [HeaderName; 7] = [TIMEOUT, HOST, EXCHANGE_ID, CLIENT, RECEIPT, PRIVATE, WANT];
+    OURS.contains(name)
 }
 
 /// `grpc-status`, where there is exactly one and it is valid: of several, each reader could take another.
