@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
     "banqiao/directory/v1/directory.proto",
     "banqiao/directory/v1/grant.proto",
+    "banqiao/ledger/v1/archive.proto",
     "banqiao/ledger/v1/entry.proto",
     "banqiao/ledger/v1/erasure.proto",
     "banqiao/ledger/v1/exchange.proto",

@@ -1,6 +1,6 @@
 //! What callers hand to the ledger, and what they get back.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use banqiao_proto::{
     exchange::v1::Reason,
@@ -96,6 +96,12 @@ pub enum Effect {
         /// Its key.
         key: String,
     },
+    /// Entries lie in the archive, and their rows may go: see [`Ledger::write_run`](crate::Ledger::write_run). They must be the oldest that are not
+    /// archived yet, otherwise the append fails with [`AppendError::Overtaken`].
+    Detach {
+        /// The indices.
+        entries: Range<u64>,
+    },
     /// Removes private parts: ciphertext with salt, and tokens, of the entries at these indices, which rise.
     Erase {
         /// The indices.
@@ -135,6 +141,7 @@ impl fmt::Debug for Effect {
             Self::Claim { consumer } => write!(f, "Claim({consumer})"),
             Self::Close { peer } => write!(f, "Close({peer})"),
             Self::DeleteDocument { kind, key } => write!(f, "DeleteDocument({kind:?}, {key})"),
+            Self::Detach { entries } => write!(f, "Detach({entries:?})"),
             Self::Erase { indices } => write!(f, "Erase({} entries)", indices.len()),
             Self::Evidence { kind, bytes } => {
                 write!(f, "Evidence({kind:?}, {} bytes)", bytes.len())
@@ -256,6 +263,9 @@ pub enum AppendError {
     /// Another replica has taken this one for dead and closes its calls.
     #[error("this replica lost its lease")]
     LeaseLost,
+    /// Other entries are the next to be archived: somebody else has archived some meanwhile.
+    #[error("other entries are the next to be archived")]
+    Overtaken,
     /// More appends are waiting than the queue holds.
     #[error("the ledger's queue is full")]
     QueueFull,
@@ -275,9 +285,11 @@ impl AppendError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::AlreadyClosed | Self::LeaseLost => Reason::LeaseLost,
-            Self::Frozen | Self::Invalid(_) | Self::QueueFull | Self::Unavailable => {
-                Reason::LedgerUnavailable
-            }
+            Self::Frozen
+            | Self::Invalid(_)
+            | Self::Overtaken
+            | Self::QueueFull
+            | Self::Unavailable => Reason::LedgerUnavailable,
             Self::Replayed => Reason::Replayed,
             Self::TooLarge => Reason::MetadataTooLarge,
         }

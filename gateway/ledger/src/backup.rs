@@ -25,7 +25,10 @@ use serde::{Deserialize, Serialize};
 
 pub use restore::restore;
 
-use crate::store::{Extent, StoreError, StoreUrl};
+use crate::{
+    archive,
+    store::{Extent, Reads, StoreError, StoreUrl},
+};
 use connection::Connection;
 use table::{ENTRY_BYTES, FORMAT, STATEMENTS, TABLES, Table, Value, head_line, read_row};
 
@@ -52,6 +55,12 @@ pub struct Manifest {
     pub root: String,
     /// Frontier of that tree, in hexadecimal digits.
     pub frontier: String,
+    /// Entries that had left the database: those below this index. They are not in the backup, but in the archive.
+    #[serde(default)]
+    pub archived: u64,
+    /// Frontier of the tree over them, in hexadecimal digits.
+    #[serde(default)]
+    pub archived_frontier: String,
     /// The checkpoint of that size: a C2SP signed note.
     pub checkpoint: Option<String>,
     /// When the backup was made, microseconds UTC.
@@ -226,7 +235,7 @@ pub async fn write(
     let (city, head) = connection.head().await?;
     let mut parts = Vec::new();
     for statements in STATEMENTS.iter() {
-        let of = (statements.table.name == "entry").then_some(head.size);
+        let of = (statements.table.name == "entry").then_some(head.size - head.detached);
         let path = part_path(&partial, statements.table);
         let file = create(&path)?;
         let mut out = Summed::new(BufWriter::with_capacity(1 << 20, file));
@@ -236,6 +245,9 @@ pub async fn write(
         let table = statements.table.name;
         connection
             .rows(statements, |row| {
+                if is_archived(statements.table, &row, head.detached) {
+                    return Ok(());
+                }
                 for value in &row {
                     value.write(&mut out).map_err(at(&path))?;
                 }
@@ -260,6 +272,8 @@ pub async fn write(
     connection.commit().await?;
     connection.close().await;
     let frontier = frontier(&head)?;
+    // Tiles never change, so those of any moment will do.
+    let edge = archive::edge(&Reads::new(&url, None), head.detached).await?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         city,
@@ -267,6 +281,8 @@ pub async fn write(
         size: head.size,
         root: hex::encode(frontier.root()),
         frontier: hex::encode(&head.frontier),
+        archived: head.detached,
+        archived_frontier: hex::encode(edge.frontier().to_bytes()),
         checkpoint: head.note,
         created_us: now_us,
         parts,
@@ -280,6 +296,12 @@ pub async fn write(
 
 fn frontier(head: &Extent) -> Result<Frontier, StoreError> {
     Frontier::from_bytes(head.size, &head.frontier).map_err(|_| StoreError::Corrupt("frontier"))
+}
+
+/// Rows that leave the database because their entries are in the archive.
+fn is_archived(table: &Table, row: &[Value], detached: u64) -> bool {
+    matches!(table.name, "entry" | "evidence")
+        && matches!(row.first(), Some(Value::Number(index)) if u64::try_from(*index).is_ok_and(|index| index < detached))
 }
 
 fn part_path(folder: &Path, table: &Table) -> PathBuf {
@@ -347,7 +369,10 @@ pub fn check(folder: &Path, city: Option<CityCode>) -> Result<Manifest, BackupEr
     if !named.eq(TABLES.iter().map(|table| table.name)) {
         return Err(damaged(&path, "it does not list the tables of a ledger"));
     }
-    let mut tree = Frontier::new();
+    let mut tree = hex::decode(&manifest.archived_frontier)
+        .ok()
+        .and_then(|bytes| Frontier::from_bytes(manifest.archived, &bytes).ok())
+        .ok_or_else(|| damaged(&path, "the frontier of the archived entries is none"))?;
     for (part, table) in manifest.parts.iter().zip(&TABLES) {
         let path = part_path(folder, table);
         let mut rows = PartRows::open(&path, table)?;

@@ -274,6 +274,9 @@ impl Batcher {
                 Command::ClaimTurn(turn, answer) => {
                     let _ = answer.send(self.claim_turn(&turn).await);
                 }
+                Command::DropArchived(most, answer) => {
+                    let _ = answer.send(self.drop_archived(most).await);
+                }
                 Command::KeepCosignature(kept, answer) => {
                     let _ = answer.send(self.keep_cosignature(&kept).await);
                 }

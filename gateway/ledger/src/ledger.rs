@@ -103,6 +103,8 @@ pub struct LedgerSettings {
     /// A file on another disk than an SQLite database, where the newest checkpoint stands within a second. A database
     /// that holds less was rolled back. PostgreSQL has none.
     pub anchor: Option<PathBuf>,
+    /// The folder that old entries are moved to, shared by the replicas.
+    pub archive: Option<PathBuf>,
     /// Begin read-only, until [`Ledger::confirm`]; and begin frozen, rather than not at all, with a database that was
     /// rolled back.
     pub hold: bool,
@@ -136,6 +138,7 @@ impl LedgerSettings {
             failover: false,
             token_group: DEFAULT_TOKEN_GROUP,
             anchor: None,
+            archive: None,
             hold: false,
         }
     }
@@ -320,7 +323,7 @@ impl Ledger {
             signer: Arc::clone(&settings.signer),
             tally: Tally::new(false),
             gaps: Tally::new(true),
-            reads: Reads::new(&url),
+            reads: Reads::new(&url, settings.archive.clone()),
             observer,
             releasers: TaskTracker::new(),
         });
@@ -336,6 +339,10 @@ impl Ledger {
     /// Outside a tokio runtime.
     pub fn appender(&self) -> Appender {
         Appender::new(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.0.core
     }
 
     /// Whether entries can be appended now.

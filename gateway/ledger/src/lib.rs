@@ -14,6 +14,7 @@
 mod anchor;
 mod append;
 mod appender;
+mod archive;
 mod batcher;
 mod entry;
 mod epoch;
@@ -45,6 +46,7 @@ pub mod verify;
 
 pub use append::{Append, AppendError, Appended, Document, DocumentKind, Effect, EvidenceKind};
 pub use appender::{Appender, Waiting};
+pub use archive::{ARCHIVED, Run};
 pub use entry::{Decoded, EntryError, MAX_ENTRY_BYTES, VERSION, decode, encode};
 pub use epoch::{EpochError, Standing, begin_epoch, standing};
 pub use keyring::{KeyringError, Month};

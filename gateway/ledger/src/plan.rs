@@ -36,6 +36,8 @@ pub(crate) struct Head {
     pub(crate) origin: Option<String>,
     /// The checkpoint of this size.
     pub(crate) note: Option<String>,
+    /// Entries that were moved to an archive: those below this index.
+    pub(crate) detached: u64,
 }
 
 /// An exchange and attempt of a consumer's ledger.
@@ -59,6 +61,8 @@ pub(crate) struct Found<'a> {
     pub(crate) months: BTreeMap<Month, [u8; 8]>,
     /// The lease of this boot is there, and nobody has taken it for dead.
     pub(crate) leased: bool,
+    /// Entries that are archived: what the head says, and then what the batch does.
+    pub(crate) detached: u64,
 }
 
 impl<'a> Wanted<'a> {
@@ -121,6 +125,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) erased: BTreeSet<u64>,
     /// Months whose keys go, and when that was entered.
     pub(crate) retired: BTreeMap<Month, i64>,
+    /// Index below which entries are archived from now on, where that changes.
+    pub(crate) detached: Option<u64>,
     pub(crate) months: BTreeMap<Month, [u8; 8]>,
     pub(crate) frontier: Frontier,
     pub(crate) bytes: usize,
@@ -142,6 +148,7 @@ pub(crate) fn plan<'a>(
         ..Plan::default()
     };
     let mut replica = replica.clone();
+    found.detached = head.detached;
     for Item { prepared, .. } in items {
         if let Err(refused) = plan.admit(prepared, &mut found) {
             plan.outcomes.push(Err(refused));
@@ -211,6 +218,15 @@ impl<'a> Plan<'a> {
 
     /// Checks the conditions of an entry, all of them before anything is changed.
     fn admit(&self, prepared: &'a Prepared, found: &mut Found<'a>) -> Result<(), AppendError> {
+        for effect in &prepared.effects {
+            if let Effect::Detach { entries } = effect {
+                let follows = entries.start == found.detached && entries.start < entries.end;
+                if !follows || entries.end > self.frontier.count() {
+                    return Err(AppendError::Overtaken);
+                }
+                found.detached = entries.end;
+            }
+        }
         let calls = prepared
             .effects
             .iter()
@@ -247,6 +263,7 @@ impl<'a> Plan<'a> {
                     found.calls.insert((call, peer));
                 }
                 Effect::DeleteDocument { .. }
+                | Effect::Detach { .. }
                 | Effect::Erase { .. }
                 | Effect::Evidence { .. }
                 | Effect::PutDocument { .. }
@@ -286,6 +303,7 @@ impl<'a> Plan<'a> {
                     self.revisions += 1;
                 }
                 (Effect::Reconciled(step), _) => self.reconciled.push(step),
+                (Effect::Detach { entries }, _) => self.detached = Some(entries.end),
                 (Effect::Erase { indices }, _) => self.erased.extend(indices),
                 (Effect::RetireMonth(month), _) => {
                     self.retired.insert(*month, prepared.time_us);

@@ -218,7 +218,7 @@ fn check_effects(effects: &[Effect], call: Option<CallId>) -> Result<(), AppendE
                 continue;
             }
             Effect::Reconciled(step) => (&step.city, false),
-            Effect::Erase { .. } | Effect::RetireMonth(_) => continue,
+            Effect::Detach { .. } | Effect::Erase { .. } | Effect::RetireMonth(_) => continue,
         };
         if name.len() > MAX_NAME_BYTES {
             return Err(AppendError::TooLarge);

@@ -153,6 +153,8 @@ pub(crate) enum Command {
     KeepCredential(Credential, oneshot::Sender<Result<(), LedgerError>>),
     /// Keep two checkpoints of one log that contradict each other.
     KeepContradiction(Contradiction, oneshot::Sender<Result<(), LedgerError>>),
+    /// Remove the oldest rows of archived entries, at most so many.
+    DropArchived(u64, oneshot::Sender<Result<u64, LedgerError>>),
     /// Take a turn at comparing with another city.
     ClaimTurn(Turn, oneshot::Sender<Result<Option<i64>, LedgerError>>),
     /// Keep a unit of the search index.
@@ -180,6 +182,9 @@ impl Command {
                 let _ = answer.send(Err(unavailable));
             }
             Self::ClaimTurn(_, answer) => {
+                let _ = answer.send(Err(unavailable));
+            }
+            Self::DropArchived(_, answer) => {
                 let _ = answer.send(Err(unavailable));
             }
             Self::StepWitness(_, answer) => {

@@ -22,6 +22,7 @@ mod recent;
 mod search;
 mod sets;
 
+pub(crate) use files::tile as log_tile;
 pub use files::{LogFile, LogFiles};
 pub use log::ProofError;
 pub(crate) use recent::Recent;

@@ -81,6 +81,12 @@ pub static FLOORS: [Floor; 2] = [
     },
 ];
 
+/// Time since which entries stay in the database, microseconds UTC, at some moment: what may be asked for at any time is not
+/// archived (LEDGER.md §6: 190 days, as the floor of network logs has them).
+pub const fn hot_since_us(now_us: i64) -> i64 {
+    now_us.saturating_sub(190 * 86_400 * 1_000_000)
+}
+
 /// Day and floor until which something must be kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {

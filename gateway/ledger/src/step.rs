@@ -70,6 +70,10 @@ steps! {
     Renewing = "step:renewing",
     /// It is renewed.
     Renewed = "step:renewed",
+    /// Rows of archived entries are about to be removed.
+    DroppingArchived = "step:dropping-archived",
+    /// They are.
+    ArchivedDropped = "step:archived-dropped",
     /// A dead boot is forbidden to write, but that is not committed.
     Fencing = "step:fencing",
     /// That is committed.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     append::{Document, DocumentKind},
+    archive::Archive,
     keyring::Month,
     ledger::LedgerObserver,
     plan::{Found, Head, Plan, Wanted},
@@ -31,6 +32,17 @@ macro_rules! each {
     };
 }
 
+/// Calls the store that is there, for reading.
+macro_rules! tables {
+    ($on:expr, $store:ident => $call:expr) => {
+        match &$on.tables {
+            Tables::Postgres($store) => $call,
+            Tables::Sqlite($store) => $call,
+        }
+    };
+}
+
+mod archive;
 mod audit;
 mod error;
 mod fault;
@@ -363,32 +375,44 @@ impl Writer {
         each!(self, store => store.drop_lease(boot).await)
     }
 
+    /// Removes the oldest rows of archived entries, at most so many. Returns how many entries went; 0: none are left.
+    pub(crate) async fn drop_archived(&mut self, most: u64) -> Result<u64, Fault> {
+        each!(self, store => store.drop_archived(most).await)
+    }
+
     /// Closes the connection.
     pub(crate) async fn close(self) {
         each!(self, store => store.close().await);
     }
 }
 
-/// The connections that read.
-pub(crate) enum Reads {
+/// The connections that read, and the archive of what is in the database no more.
+pub(crate) struct Reads {
+    tables: Tables,
+    archive: Option<Arc<Archive>>,
+}
+
+enum Tables {
     Postgres(postgres::Reads),
     Sqlite(sqlite::Reads),
 }
 
 impl Reads {
     /// Connections are made when they are needed.
-    pub(crate) fn new(url: &StoreUrl) -> Self {
-        match url {
-            StoreUrl::Postgres(options) => Self::Postgres(postgres::Reads::new(options)),
-            StoreUrl::Sqlite(path) => Self::Sqlite(sqlite::Reads::new(path)),
-        }
+    pub(crate) fn new(url: &StoreUrl, archive: Option<PathBuf>) -> Self {
+        let tables = match url {
+            StoreUrl::Postgres(options) => Tables::Postgres(postgres::Reads::new(options)),
+            StoreUrl::Sqlite(path) => Tables::Sqlite(sqlite::Reads::new(path)),
+        };
+        let archive = archive.map(|folder| Arc::new(Archive::new(folder)));
+        Self { tables, archive }
     }
 
     /// Drops connections that may belong to a file that is not there any more.
     pub(crate) fn renew(&self) {
-        match self {
-            Self::Postgres(_) => {}
-            Self::Sqlite(store) => store.renew(),
+        match &self.tables {
+            Tables::Postgres(_) => {}
+            Tables::Sqlite(store) => store.renew(),
         }
     }
 
@@ -396,44 +420,29 @@ impl Reads {
         &self,
         kind: DocumentKind,
     ) -> Result<(u64, Vec<Document>), StoreError> {
-        each!(self, store => store.documents(kind).await)
+        tables!(self, store => store.documents(kind).await)
     }
 
     pub(crate) async fn revision(&self) -> Result<u64, StoreError> {
-        each!(self, store => store.revision().await)
+        tables!(self, store => store.revision().await)
     }
 
     pub(crate) async fn size(&self) -> Result<u64, StoreError> {
-        each!(self, store => store.size().await)
+        tables!(self, store => store.size().await)
     }
 
     pub(crate) async fn months(&self) -> Result<Vec<Month>, StoreError> {
-        each!(self, store => store.months().await)
-    }
-
-    /// Every entry of an exchange, by index.
-    pub(crate) async fn exchange(&self, exchange: &[u8; 16]) -> Result<Vec<Stored>, StoreError> {
-        each!(self, store => store.exchange(exchange).await)
-    }
-
-    /// The entries from an index until another, by index.
-    pub(crate) async fn range(&self, from: u64, until: u64) -> Result<Vec<Stored>, StoreError> {
-        each!(self, store => store.range(from, until).await)
-    }
-
-    /// The entries at some indices, which rise, by index.
-    pub(crate) async fn at(&self, indices: &[u64]) -> Result<Vec<Stored>, StoreError> {
-        each!(self, store => store.at(indices).await)
+        tables!(self, store => store.months().await)
     }
 
     /// Leaf hashes from an index until another.
     pub(crate) async fn leaves(&self, from: u64, until: u64) -> Result<Vec<Vec<u8>>, StoreError> {
-        each!(self, store => store.leaves(from, until).await)
+        tables!(self, store => store.leaves(from, until).await)
     }
 
     /// A full tile.
     pub(crate) async fn tile(&self, level: u8, n: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        each!(self, store => store.tile(level, n).await)
+        tables!(self, store => store.tile(level, n).await)
     }
 
     /// Roots of the full tiles of a level, from a number until another.
@@ -443,12 +452,12 @@ impl Reads {
         from: u64,
         until: u64,
     ) -> Result<Vec<Vec<u8>>, StoreError> {
-        each!(self, store => store.tile_roots(level, from, until).await)
+        tables!(self, store => store.tile_roots(level, from, until).await)
     }
 
     /// The newest checkpoint of another log that our witness has cosigned: size and root.
     pub(crate) async fn witnessed(&self, origin: &str) -> Result<Option<TreeHead>, StoreError> {
-        let row = each!(self, store => store.witnessed(origin).await)?;
+        let row = tables!(self, store => store.witnessed(origin).await)?;
         row.map(|(size, root)| {
             Ok(TreeHead {
                 size: number(size)?,
@@ -463,21 +472,21 @@ impl Reads {
 
     /// The note of the newest checkpoint of another log that our witness has cosigned.
     pub(crate) async fn witnessed_note(&self, origin: &str) -> Result<Option<String>, StoreError> {
-        each!(self, store => store.witnessed_note(origin).await)
+        tables!(self, store => store.witnessed_note(origin).await)
     }
 
     /// The signature lines that witnesses gave under the checkpoint of some size.
     pub(crate) async fn cosignatures(&self, size: u64) -> Result<Vec<String>, StoreError> {
-        each!(self, store => store.cosignatures(size).await)
+        tables!(self, store => store.cosignatures(size).await)
     }
 
     /// The newest published checkpoint.
     pub(crate) async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
-        each!(self, store => store.checkpoint().await)
+        tables!(self, store => store.checkpoint().await)
     }
 
     pub(crate) async fn private(&self, index: u64) -> Result<Option<SealedRow>, StoreError> {
-        each!(self, store => store.private(index).await)
+        tables!(self, store => store.private(index).await)
     }
 
     pub(crate) async fn link(
@@ -485,7 +494,7 @@ impl Reads {
         origin: &str,
         head: &TreeHead,
     ) -> Result<Option<(String, Vec<u8>)>, StoreError> {
-        each!(self, store => store.link(origin, head).await)
+        tables!(self, store => store.link(origin, head).await)
     }
 
     pub(crate) async fn credential(
@@ -494,7 +503,7 @@ impl Reads {
         name: &[u8; 32],
         at_us: i64,
     ) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
-        each!(self, store => store.credential(kind, name, at_us).await)
+        tables!(self, store => store.credential(kind, name, at_us).await)
     }
 
     pub(crate) async fn checkpoint_over(
@@ -502,21 +511,13 @@ impl Reads {
         index: u64,
         cosignatures: u32,
     ) -> Result<Option<(u64, String)>, StoreError> {
-        let row = each!(self, store => store.checkpoint_over(index, cosignatures).await)?;
+        let row = tables!(self, store => store.checkpoint_over(index, cosignatures).await)?;
         row.map(|(size, note)| Ok((number(size)?, note)))
             .transpose()
     }
 
     pub(crate) async fn contradictions(&self) -> Result<Vec<ContradictionRow>, StoreError> {
-        each!(self, store => store.contradictions().await)
-    }
-
-    pub(crate) async fn evidence(
-        &self,
-        index: u64,
-        kind: i16,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        each!(self, store => store.evidence(index, kind).await)
+        tables!(self, store => store.contradictions().await)
     }
 }
 

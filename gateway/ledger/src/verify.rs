@@ -9,7 +9,12 @@
 //!    └─ leaves ─▶ full tiles of every level ─▶ root = published checkpoints = head
 //! ```
 
-use std::{cmp::min, collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    cmp::min,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use banqiao_tlog::{frontier::Frontier, hash::TreeHead, note::Verifier};
 use uuid::Uuid;
@@ -100,6 +105,8 @@ impl Summary {
 enum Stage {
     /// The entries, with all that hangs on them.
     Entries,
+    /// The files of the archive that are not part of the tree: the first index that they are still to be looked at for.
+    Archive(u64),
     /// Whether there are more uid rows than entries: the first uid of the next page, and the rows below the size so far.
     Uids {
         first: u128,
@@ -129,19 +136,38 @@ impl Verification {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Url`]; [`StoreError::Database`] and others when the database cannot be read or holds no ledger. What is
+    /// [`StoreError::Url`]; [`StoreError::ArchiveUnnamed`] where entries have left the database, and where they are is not
+    /// said: see [`Self::open_archived`]; [`StoreError::Database`] and others when the database cannot be read or holds no ledger. What is
     /// wrong with the ledger itself is no error here: the first [`Self::step`] tells it.
     pub async fn open(
         url: &str,
         keys: Vec<Verifier>,
         origin: Option<String>,
     ) -> Result<Self, StoreError> {
+        Self::open_archived(url, keys, origin, None).await
+    }
+
+    /// As [`Self::open`], with the folder of the entries that have left the database.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::open`].
+    pub async fn open_archived(
+        url: &str,
+        keys: Vec<Verifier>,
+        origin: Option<String>,
+        archive: Option<PathBuf>,
+    ) -> Result<Self, StoreError> {
         let url = StoreUrl::parse(url)?;
         if let StoreUrl::Sqlite(path) = &url {
             readable(path)?;
         }
-        let reads = Arc::new(Reads::new(&url));
+        let reads = Arc::new(Reads::new(&url, archive));
         let extent = reads.extent().await?;
+        if extent.detached > 0 {
+            // Said at once, and not in the midst of it.
+            reads.archive(extent.detached)?;
+        }
         let found = extent.origin.clone();
         let problem = match (&origin, &found) {
             (Some(expected), Some(found)) if found != expected => Some(Problem::Origin {
@@ -220,6 +246,7 @@ impl Verification {
             Stage::Over(step) => return Ok(step.clone()),
             Stage::Entries if self.walk.tree.size() < self.extent.size => self.entries().await?,
             Stage::Entries => self.edges().await?,
+            Stage::Archive(from) => self.archived(*from).await?,
             Stage::Uids {
                 first,
                 rows,
@@ -248,7 +275,17 @@ impl Verification {
         let (from, size) = (self.walk.tree.size(), self.extent.size);
         let rows = match self.ahead.take().filter(|rows| rows.from == from) {
             Some(rows) => rows,
-            None => Rows::read(&self.reads, from, size).await?,
+            None => match Rows::read(&self.reads, from, size).await {
+                // What lies before the first entry that is not as it was is verified first.
+                Err(StoreError::ArchiveDiffers { index, .. }) if index > from => {
+                    Rows::read(&self.reads, from, index).await?
+                }
+                Err(StoreError::ArchiveDiffers { path, problem, .. }) => {
+                    let problem = Problem::Archive { path, problem };
+                    return Ok(Some(Step::Unsound(Box::new(Finding::new(from, problem)))));
+                }
+                read => read?,
+            },
         };
         let until = rows.until();
         let mut walk = self.walk.clone();
@@ -311,12 +348,37 @@ impl Verification {
         if let Some(found) = finding {
             return Ok(Some(Step::Unsound(Box::new(found))));
         }
-        self.stage = Stage::Uids {
-            first: 0,
-            rows: 0,
-            highest: -1,
-        };
+        self.stage = Stage::Archive(0);
         Ok(None)
+    }
+
+    /// The next run of archived entries: its files, and that the ledger has their digest.
+    async fn archived(&mut self, from: u64) -> Result<Option<Step>, StoreError> {
+        let detached = self.extent.detached;
+        if from >= detached {
+            self.stage = Stage::Uids {
+                first: 0,
+                rows: 0,
+                highest: -1,
+            };
+            return Ok(None);
+        }
+        let unsound = |problem| Ok(Some(Step::Unsound(Box::new(Finding::new(from, problem)))));
+        let Some((until, digest)) = self.walk.archived.get(&from).copied() else {
+            return unsound(Problem::ArchiveUnentered { until: detached });
+        };
+        let run = format!("{from}-{until}");
+        match self.reads.archived_sums(&run, from, detached).await {
+            Ok(found) if found == digest && until > from => {
+                self.stage = Stage::Archive(until);
+                Ok(None)
+            }
+            Ok(_) => unsound(Problem::ArchiveSums { run }),
+            Err(StoreError::ArchiveDiffers { path, problem, .. }) => {
+                unsound(Problem::Archive { path, problem })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The head row against the tree that the entries make.

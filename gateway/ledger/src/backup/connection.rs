@@ -69,21 +69,24 @@ impl Connection {
 
     /// City and head.
     pub(crate) async fn head(&mut self) -> Result<(String, Extent), StoreError> {
-        type Head = (String, i64, Vec<u8>, Option<String>, Option<String>);
-        const HEAD: &str = "SELECT city, size, frontier, origin, note FROM head WHERE ledger = 1";
+        type Head = (String, i64, Vec<u8>, Option<String>, Option<String>, i64);
+        const HEAD: &str =
+            "SELECT city, size, frontier, origin, note, detached FROM head WHERE ledger = 1";
         let row: Head = match self {
             Self::Postgres(it) => query_as(HEAD).fetch_one(&mut **it).await,
             Self::Sqlite(it) => query_as(HEAD).fetch_one(&mut **it).await,
         }
         .map_err(StoreError::Database)?;
-        let (city, size, frontier, origin, note) = row;
+        let (city, size, frontier, origin, note, detached) = row;
+        let number = |number| u64::try_from(number).map_err(|_| StoreError::Corrupt("number"));
         let extent = Extent {
-            size: u64::try_from(size).map_err(|_| StoreError::Corrupt("number"))?,
+            size: number(size)?,
             frontier,
             origin,
             note,
             entries: None,
             checkpoints: None,
+            detached: number(detached)?,
         };
         Ok((city, extent))
     }
@@ -248,8 +251,10 @@ impl Connection {
     /// Sets the head to what was restored. It stays frozen.
     pub(crate) async fn put_head(&mut self, head: &Extent) -> Result<(), StoreError> {
         const HEAD: &str = "UPDATE head SET size = $1, frontier = $2, origin = $3, note = $4, \
+                            detached = $5, \
                             unconfirmed = 'restored' WHERE ledger = 1";
-        let size = i64::try_from(head.size).map_err(|_| StoreError::Corrupt("number"))?;
+        let number = |number| i64::try_from(number).map_err(|_| StoreError::Corrupt("number"));
+        let (size, detached) = (number(head.size)?, number(head.detached)?);
         macro_rules! bound {
             ($on:expr) => {
                 query(HEAD)
@@ -257,6 +262,7 @@ impl Connection {
                     .bind(&head.frontier)
                     .bind(&head.origin)
                     .bind(&head.note)
+                    .bind(detached)
                     .execute(&mut **$on)
                     .await
                     .map(drop)

@@ -1,6 +1,9 @@
 //! From a backup into an empty database.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use banqiao_directory::CityCode;
 use banqiao_tlog::note::Verifier;
@@ -12,7 +15,7 @@ use super::{
     table::{GROUP, STATEMENTS, Statements},
 };
 use crate::{
-    store::{Extent, Fault, Ownership, StoreUrl, Writer, WriterSettings},
+    store::{Extent, Fault, Ownership, StoreError, StoreUrl, Writer, WriterSettings},
     verify::{Step, Verification},
 };
 
@@ -22,7 +25,8 @@ const GROUPS: usize = 100;
 /// Restores a backup into an empty database, and verifies the whole ledger there before it can be opened. It can only be
 /// written to once a witness has agreed that it is the newest state.
 ///
-/// With keys every signature is verified; they must be those of the log.
+/// With keys every signature is verified; they must be those of the log. `archive` is the folder of the entries that had left
+/// the database, where some had: they are not in the backup.
 ///
 /// # Errors
 ///
@@ -32,10 +36,15 @@ pub async fn restore(
     url: &str,
     city: Option<CityCode>,
     keys: Vec<Verifier>,
+    archive: Option<PathBuf>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest, BackupError> {
     let parsed = StoreUrl::parse(url)?;
     let manifest = check(folder, city)?;
+    if manifest.archived > 0 && archive.is_none() {
+        let before = manifest.archived;
+        return Err(StoreError::ArchiveUnnamed { before }.into());
+    }
     let path = folder.join(super::MANIFEST);
     let city: CityCode = manifest
         .city
@@ -49,6 +58,7 @@ pub async fn restore(
         note: manifest.checkpoint.clone(),
         entries: None,
         checkpoints: None,
+        detached: manifest.archived,
     };
     // No gateway may open it before it is whole.
     let _ownership = match &parsed {
@@ -82,7 +92,7 @@ pub async fn restore(
     connection.put_leases().await?;
     connection.put_head(&head).await?;
     connection.commit().await?;
-    verify(url, keys, &manifest, progress).await?;
+    verify(url, keys, archive, &manifest, progress).await?;
     connection.put_usable().await?;
     connection.close().await;
     Ok(manifest)
@@ -136,10 +146,12 @@ async fn load(
 async fn verify(
     url: &str,
     keys: Vec<Verifier>,
+    archive: Option<PathBuf>,
     manifest: &Manifest,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), BackupError> {
-    let mut verification = Verification::open(url, keys, manifest.origin.clone()).await?;
+    let origin = manifest.origin.clone();
+    let mut verification = Verification::open_archived(url, keys, origin, archive).await?;
     loop {
         match verification.step().await? {
             Step::More(how_far) => progress(Progress {

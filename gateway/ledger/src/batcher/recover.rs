@@ -227,6 +227,15 @@ impl Batcher {
         Ok(kept?)
     }
 
+    /// Removes the oldest rows of archived entries.
+    pub(super) async fn drop_archived(&mut self, most: u64) -> Result<u64, LedgerError> {
+        let writer = self.writer()?;
+        writer.reached(Step::DroppingArchived);
+        let dropped = writer.drop_archived(most).await;
+        writer.reached(Step::ArchivedDropped);
+        Ok(dropped?)
+    }
+
     /// Keeps a unit of the search index.
     pub(super) async fn keep_unit(&mut self, unit: &Unit) -> Result<(), LedgerError> {
         Ok(self.writer()?.keep_unit(unit).await?)

@@ -1,6 +1,6 @@
 //! The log as files: C2SP tlog-tiles, from a running ledger or straight from its database.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use banqiao_tlog::{
     checkpoint::Checkpoint,
@@ -52,18 +52,18 @@ pub struct LogFiles {
 }
 
 impl LogFiles {
-    /// Connections are made when they are needed.
+    /// Connections are made when they are needed. `archive` is the folder of the entries that have left the database.
     ///
     /// # Errors
     ///
     /// [`StoreError::Url`], or a file that cannot be read.
-    pub fn open(url: &str) -> Result<Self, StoreError> {
+    pub fn open(url: &str, archive: Option<PathBuf>) -> Result<Self, StoreError> {
         let url = StoreUrl::parse(url)?;
         if let StoreUrl::Sqlite(path) = &url {
             crate::verify::readable(path)?;
         }
         Ok(Self {
-            reads: Reads::new(&url),
+            reads: Reads::new(&url, archive),
         })
     }
 
@@ -114,7 +114,8 @@ async fn checkpoint(reads: &Reads, size: Option<u64>) -> Result<Option<Vec<u8>>,
     Ok(Some(note.into_bytes()))
 }
 
-pub(super) async fn tile(reads: &Reads, id: TileId) -> Result<Option<Vec<Hash>>, StoreError> {
+/// A tile of the log. `None` when it is not so long.
+pub(crate) async fn tile(reads: &Reads, id: TileId) -> Result<Option<Vec<Hash>>, StoreError> {
     let width = u64::from(id.width());
     let Some(from) = id.index().checked_mul(256) else {
         return Ok(None);

@@ -1,6 +1,11 @@
 //! What a whole verification reads, the same from both stores.
 
-use super::{Reads, StoreError};
+use super::{Reads, StoreError, Tables};
+use crate::{
+    digest::leaf_hash,
+    entry::{Decoded, decode},
+    reader::Stored,
+};
 
 /// The head row, and how far each table goes at that same moment: one statement, so that a ledger that grows
 /// contradicts nothing.
@@ -14,14 +19,17 @@ pub(crate) struct Extent {
     pub(crate) entries: Option<(i64, i64)>,
     /// Lowest and highest size of a published checkpoint.
     pub(crate) checkpoints: Option<(i64, i64)>,
+    /// Entries that are archived: those below this index.
+    pub(crate) detached: u64,
 }
 
-/// Size, frontier, origin, note, and the bounds of entries and checkpoints.
+/// Size, frontier, origin, note, archived entries, and the bounds of entries and checkpoints.
 pub(super) type ExtentRow = (
     i64,
     Vec<u8>,
     Option<String>,
     Option<String>,
+    i64,
     Option<i64>,
     Option<i64>,
     Option<i64>,
@@ -30,7 +38,7 @@ pub(super) type ExtentRow = (
 
 impl Extent {
     pub(super) fn of(row: ExtentRow) -> Result<Self, StoreError> {
-        let (size, frontier, origin, note, first, last, smallest, largest) = row;
+        let (size, frontier, origin, note, detached, first, last, smallest, largest) = row;
         Ok(Self {
             size: super::number(size)?,
             frontier,
@@ -38,6 +46,7 @@ impl Extent {
             note,
             entries: first.zip(last),
             checkpoints: smallest.zip(largest),
+            detached: super::number(detached)?,
         })
     }
 }
@@ -60,6 +69,27 @@ pub(crate) struct EntryColumns {
     pub(crate) exchange: Option<Vec<u8>>,
     pub(crate) leaf: Vec<u8>,
     pub(crate) bytes: Vec<u8>,
+}
+
+impl EntryColumns {
+    /// Of an entry that has left the database: the columns are what it says.
+    pub(super) fn archived(stored: &Stored) -> Result<Self, StoreError> {
+        let index = stored.index;
+        let decoded =
+            decode(&stored.bytes).map_err(|source| StoreError::Entry { index, source })?;
+        let (kind, time_us, exchange) = match decoded {
+            Decoded::Entry(entry) => (entry.kind, entry.time_us, entry.exchange.clone()),
+            Decoded::Newer { .. } => (0, 0, Vec::new()),
+        };
+        Ok(Self {
+            index: super::stored(index)?,
+            kind,
+            time_us,
+            exchange: (!exchange.is_empty()).then_some(exchange),
+            leaf: leaf_hash(&stored.bytes).to_vec(),
+            bytes: stored.bytes.to_vec(),
+        })
+    }
 }
 
 /// A stored full tile: number, root and hashes.
@@ -94,21 +124,12 @@ impl UidPage {
 impl Reads {
     /// The head row, and how far entries and checkpoints go.
     pub(crate) async fn extent(&self) -> Result<Extent, StoreError> {
-        each!(self, store => store.extent().await)
+        tables!(self, store => store.extent().await)
     }
 
     /// How far the tiles of each level go.
     pub(crate) async fn tile_extents(&self) -> Result<Vec<TileExtent>, StoreError> {
-        each!(self, store => store.tile_extents().await)
-    }
-
-    /// The entries from an index until another, by index.
-    pub(crate) async fn columns(
-        &self,
-        from: u64,
-        until: u64,
-    ) -> Result<Vec<EntryColumns>, StoreError> {
-        each!(self, store => store.columns(from, until).await)
+        tables!(self, store => store.tile_extents().await)
     }
 
     /// The full tiles of a level, from a number until another, by number.
@@ -118,7 +139,7 @@ impl Reads {
         from: u64,
         until: u64,
     ) -> Result<Vec<TileRow>, StoreError> {
-        each!(self, store => store.whole_tiles(level, from, until).await)
+        tables!(self, store => store.whole_tiles(level, from, until).await)
     }
 
     /// The published checkpoints of a size above one (`None`: of every size) up to another, by size.
@@ -127,7 +148,7 @@ impl Reads {
         above: Option<u64>,
         until: u64,
     ) -> Result<Vec<(i64, String)>, StoreError> {
-        each!(self, store => store.checkpoints(above, until).await)
+        tables!(self, store => store.checkpoints(above, until).await)
     }
 
     /// Indices of the private parts from an index until another, rising.
@@ -136,7 +157,7 @@ impl Reads {
         from: u64,
         until: u64,
     ) -> Result<Vec<i64>, StoreError> {
-        each!(self, store => store.private_indices(from, until).await)
+        tables!(self, store => store.private_indices(from, until).await)
     }
 
     /// How many of these uids stand beside the index of their place, counted from one on.
@@ -145,12 +166,12 @@ impl Reads {
         uids: &[[u8; 16]],
         from: u64,
     ) -> Result<u64, StoreError> {
-        each!(self, store => store.uids_in_place(uids, from).await)
+        tables!(self, store => store.uids_in_place(uids, from).await)
     }
 
     /// The index that stands beside a uid.
     pub(crate) async fn uid_index(&self, uid: &[u8; 16]) -> Result<Option<i64>, StoreError> {
-        each!(self, store => store.uid_index(uid).await)
+        tables!(self, store => store.uid_index(uid).await)
     }
 
     /// The uid rows from a uid on, at most so many, counted.
@@ -160,7 +181,7 @@ impl Reads {
         below: u64,
         limit: u32,
     ) -> Result<UidPage, StoreError> {
-        each!(self, store => store.uid_page(first, below, limit).await)
+        tables!(self, store => store.uid_page(first, below, limit).await)
     }
 
     /// The uid rows from a uid on, at most so many.
@@ -169,6 +190,6 @@ impl Reads {
         first: &[u8; 16],
         limit: u32,
     ) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
-        each!(self, store => store.uid_rows(first, limit).await)
+        tables!(self, store => store.uid_rows(first, limit).await)
     }
 }

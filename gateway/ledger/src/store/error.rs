@@ -21,6 +21,34 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of the archive cannot be read or written.
+    #[error("the archive's file {} cannot be used", .path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of the archive is not what was archived.
+    #[error("the archive's file {} is not what was archived: {problem}", .path.display())]
+    ArchiveDiffers {
+        /// The file.
+        path: PathBuf,
+        /// Index of the first entry that is concerned.
+        index: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Nobody has said where the archive is.
+    #[error(
+        "the entries before index {before} were moved to an archive: name its folder (ledger.archive in the config, \
+         --archive on the command line)"
+    )]
+    ArchiveUnnamed {
+        /// Index of the first entry that is in the database.
+        before: u64,
+    },
     /// What is stored contradicts itself.
     #[error("the stored {0} is corrupt")]
     Corrupt(&'static str),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Fault, Reads, StoreError, Writer, number};
+use super::{Fault, Reads, StoreError, Tables, Writer, number};
 use crate::{
     facet::{Facet, ValueRange},
     index::{Extent, Level, Part, Probe, Unit},
@@ -108,7 +108,7 @@ impl Writer {
 impl Reads {
     /// How far the index goes, with groups of a level, and the size of the ledger at that same moment.
     pub(crate) async fn index_extent(&self, group: Level) -> Result<Extent, StoreError> {
-        each!(self, store => store.index_extent(group).await)
+        tables!(self, store => store.index_extent(group).await)
     }
 
     /// Times and bytes of the entries from an index until another, by index.
@@ -117,21 +117,12 @@ impl Reads {
         from: u64,
         until: u64,
     ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-        each!(self, store => store.timed(from, until).await)
-    }
-
-    /// Indices of the entries from an index until another that were made from a time until another, rising.
-    pub(crate) async fn made_between(
-        &self,
-        entries: Range<u64>,
-        times: Range<i64>,
-    ) -> Result<Vec<u64>, StoreError> {
-        each!(self, store => store.made_between(entries, times).await)
+        tables!(self, store => store.timed(from, until).await)
     }
 
     /// The earliest and the latest time of the entries from an index until another.
     pub(crate) async fn times(&self, entries: Range<u64>) -> Result<(i64, i64), StoreError> {
-        let (first, last) = each!(self, store => store.times(entries).await)?;
+        let (first, last) = tables!(self, store => store.times(entries).await)?;
         first.zip(last).ok_or(StoreError::Corrupt("entries"))
     }
 
@@ -151,7 +142,7 @@ impl Reads {
         units: Range<u64>,
         times: Range<i64>,
     ) -> Result<Vec<Span>, StoreError> {
-        each!(self, store => store.spans_meeting(level, units, times).await)
+        tables!(self, store => store.spans_meeting(level, units, times).await)
     }
 
     /// Every posting of some units, by unit.
@@ -160,7 +151,7 @@ impl Reads {
         level: Level,
         units: Range<u64>,
     ) -> Result<Vec<UnitRow>, StoreError> {
-        each!(self, store => store.unit_rows(level, units).await)
+        tables!(self, store => store.unit_rows(level, units).await)
     }
 
     /// The sets of some units for the values in a range.
@@ -171,12 +162,12 @@ impl Reads {
         facet: Facet,
         values: &ValueRange,
     ) -> Result<Vec<Set>, StoreError> {
-        each!(self, store => store.postings(level, units, facet, values).await)
+        tables!(self, store => store.postings(level, units, facet, values).await)
     }
 
     /// The search tokens of some segments.
     pub(crate) async fn tokens_of(&self, segments: Range<u64>) -> Result<Vec<Token>, StoreError> {
-        each!(self, store => store.tokens_of(segments).await)
+        tables!(self, store => store.tokens_of(segments).await)
     }
 
     /// Those parts of some groups of a level that some tokens are looked up in.
@@ -186,7 +177,7 @@ impl Reads {
         groups: &[u64],
         probes: &[Probe],
     ) -> Result<Vec<PartRow>, StoreError> {
-        each!(self, store => store.parts(level, groups, probes).await)
+        tables!(self, store => store.parts(level, groups, probes).await)
     }
 
     /// Indices of the entries with one of some tokens, within some segments.
@@ -195,6 +186,6 @@ impl Reads {
         tokens: &[Token],
         segments: &[u64],
     ) -> Result<Vec<u64>, StoreError> {
-        each!(self, store => store.tokens(tokens, segments).await)
+        tables!(self, store => store.tokens(tokens, segments).await)
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
+mod archive;
 mod audit;
 mod erase;
 mod index;
@@ -89,10 +90,10 @@ impl Writer {
 
     pub(crate) async fn begin(&mut self, _: Uuid) -> Result<Head, Fault> {
         statement(self.connection.execute("BEGIN")).await?;
-        type Row = (i64, Vec<u8>, bool, Option<String>, Option<String>);
-        let (size, frontier, frozen, origin, note): Row = statement(
+        type Row = (i64, Vec<u8>, bool, Option<String>, Option<String>, i64);
+        let (size, frontier, frozen, origin, note, detached): Row = statement(
             query_as(
-                "SELECT size, frontier, frozen IS NOT NULL, origin, note FROM head \
+                "SELECT size, frontier, frozen IS NOT NULL, origin, note, detached FROM head \
                  WHERE ledger = $1 FOR UPDATE",
             )
             .bind(LEDGER)
@@ -107,6 +108,7 @@ impl Writer {
             frozen,
             origin,
             note,
+            detached: number(detached).map_err(Fault::Storage)?,
         })
     }
 
@@ -185,6 +187,7 @@ impl Writer {
                 .collect(),
             months,
             leased,
+            ..Found::default()
         })
     }
 
@@ -197,6 +200,9 @@ impl Writer {
             .await
             .map_err(refused)?;
         erase::erase(&mut self.connection, plan)
+            .await
+            .map_err(refused)?;
+        archive::detach(&mut self.connection, plan)
             .await
             .map_err(refused)?;
         self.observer.reached(Step::DocumentsStored);

@@ -1,6 +1,6 @@
 //! What reconciliation reads, the same from both stores.
 
-use super::{Reads, StoreError, number};
+use super::{Reads, StoreError, Tables, number};
 use crate::reconcile::{Compared, OpenAttempt};
 
 /// An entry of a call that begins or ends it, by its exchange.
@@ -50,21 +50,9 @@ pub(super) fn open_attempt(exchange: Vec<u8>, attempt: i64) -> Result<OpenAttemp
 }
 
 impl Reads {
-    /// OPEN, CLOSE and REFUSED entries of exchanges from one on and before another, by exchange and index; of the
-    /// first exchange only those behind an index, where one is given.
-    pub(crate) async fn calls(
-        &self,
-        from: &[u8; 16],
-        behind: Option<u64>,
-        until: &[u8; 16],
-        limit: u32,
-    ) -> Result<Vec<CallRow>, StoreError> {
-        each!(self, store => store.calls(from, behind, until, limit).await)
-    }
-
     /// How far this ledger is compared with each other city.
     pub(crate) async fn compared(&self) -> Result<Vec<Compared>, StoreError> {
-        each!(self, store => store.compared().await)
+        tables!(self, store => store.compared().await)
     }
 
     /// Attempts that had not ended when they were compared with a city, by exchange, behind one of them.
@@ -78,6 +66,6 @@ impl Reads {
             exchange: [0; 16],
             attempt: 0,
         });
-        each!(self, store => store.open_attempts(city, behind, limit).await)
+        tables!(self, store => store.open_attempts(city, behind, limit).await)
     }
 }

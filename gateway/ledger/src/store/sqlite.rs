@@ -28,6 +28,7 @@ use crate::{
     witness::{Contradiction, Credential, KeptCosignature, KeptLinks, WitnessStep},
 };
 
+mod archive;
 mod audit;
 mod erase;
 mod file;
@@ -103,7 +104,7 @@ impl Writer {
                 query(
                     "BEGIN IMMEDIATE; SELECT size, frontier, frozen IS NOT NULL, EXISTS \
                      (SELECT 1 FROM lease WHERE ledger = 1 AND boot = ?1 AND fenced = 0), \
-                     origin, note FROM head WHERE ledger = 1",
+                     origin, note, detached FROM head WHERE ledger = 1",
                 )
                 .bind(boot),
             )
@@ -123,6 +124,7 @@ impl Writer {
             frozen,
             origin: row.try_get(4).map_err(column)?,
             note: row.try_get(5).map_err(column)?,
+            detached: number(row.try_get(6).map_err(column)?).map_err(Fault::Storage)?,
         })
     }
 

@@ -1,5 +1,7 @@
 //! What a verification finds wrong, and where.
 
+use std::path::PathBuf;
+
 use banqiao_tlog::{
     checkpoint::CheckpointError,
     hash::TreeHead,
@@ -56,6 +58,26 @@ impl std::error::Error for Finding {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
+    /// A file of the archive is not what was archived.
+    #[error("the archive's file {} is not what was archived: {problem}", .path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The digest of a run's sums is not the one that the ledger has.
+    #[error("the sums of the archive's run {run} are not those that the ledger has the digest of")]
+    ArchiveSums {
+        /// The run.
+        run: String,
+    },
+    /// Entries are said to be archived, and no entry of the ledger says so.
+    #[error("entries from here to {until} are said to be archived, and no entry archives them")]
+    ArchiveUnentered {
+        /// The index behind the last of them.
+        until: u64,
+    },
     /// An entry bundle of a tile tree is malformed.
     #[error("{bundle} is malformed")]
     Bundle {

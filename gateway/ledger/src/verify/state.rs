@@ -9,7 +9,7 @@ use banqiao_tlog::{
 use super::walk::{Counts, Trust, Walk};
 
 /// First bytes of a saved state: format and version.
-const MAGIC: &[u8] = b"banqiao-verify-2\n";
+const MAGIC: &[u8] = b"banqiao-verify-3\n";
 
 /// Why a saved state cannot be gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum StateError {
 }
 
 /// Written as: [`MAGIC`], digest of origin and keys, the head it is made for, counts, boots, the keys whose turn
-/// it is, tree, SHA-256 of it all.
+/// it is, the time of the last entry, archived runs, tree, SHA-256 of it all.
 pub(super) fn save(walk: &Walk, head: TreeHead) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&sha256(walk.trust.origin.as_bytes()));
@@ -70,6 +70,13 @@ pub(super) fn save(walk: &Walk, head: TreeHead) -> Vec<u8> {
     }
     bytes.extend_from_slice(&until_us.to_be_bytes());
     bytes.extend_from_slice(&walk.time_us.to_be_bytes());
+    let runs = u64::try_from(walk.archived.len()).unwrap_or(u64::MAX);
+    bytes.extend_from_slice(&runs.to_be_bytes());
+    for (from, (until, digest)) in &walk.archived {
+        bytes.extend_from_slice(&from.to_be_bytes());
+        bytes.extend_from_slice(&until.to_be_bytes());
+        bytes.extend_from_slice(digest);
+    }
     bytes.extend_from_slice(&walk.tree.to_bytes());
     let digest = sha256(&bytes);
     bytes.extend_from_slice(&digest);
@@ -109,6 +116,10 @@ pub(super) fn load(walk: &mut Walk, bytes: &[u8]) -> Result<(), StateError> {
     let retiring = rest.key()?;
     let until_us = i64::from_be_bytes(rest.take()?);
     let time_us = i64::from_be_bytes(rest.take()?);
+    let mut archived = std::collections::BTreeMap::new();
+    for _ in 0..rest.number()? {
+        archived.insert(rest.number()?, (rest.number()?, rest.take()?));
+    }
     let tree = TreeVerifier::from_bytes(rest.0).map_err(|_| StateError::Damaged)?;
     walk.earlier = (head.size > tree.size()).then_some(head);
     if head.size == tree.size() && tree.head() != head {
@@ -119,6 +130,7 @@ pub(super) fn load(walk: &mut Walk, bytes: &[u8]) -> Result<(), StateError> {
     walk.signing = signing;
     walk.retiring = retiring.map(|key| (key, until_us));
     walk.time_us = time_us;
+    walk.archived = archived;
     walk.tree = tree;
     Ok(())
 }

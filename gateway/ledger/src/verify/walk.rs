@@ -6,7 +6,7 @@ use banqiao_proto::ledger::v1::{Entry, Kind};
 use banqiao_tlog::{
     checkpoint::{Checkpoint, CheckpointError},
     frontier::root_of,
-    hash::{TreeHead, leaf_hash},
+    hash::{Hash, TreeHead, leaf_hash},
     note::{Note, Verifier},
     tile::{Tile, TileId, WIDTH},
     verify::{Divergence, TreeVerifier, compare_tile},
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::finding::{CheckpointProblem, Finding, Problem};
 use crate::{
+    archive::ARCHIVED,
     entry::{Decoded, decode},
     rotation,
 };
@@ -69,6 +70,8 @@ pub(super) struct Walk {
     pub(super) retiring: Option<(Verifier, i64)>,
     /// Time of the last entry.
     pub(super) time_us: i64,
+    /// Runs of entries that were archived, by their first index: the index behind the last, and the digest of their sums.
+    pub(super) archived: BTreeMap<u64, (u64, Hash)>,
 }
 
 /// An entry that was taken.
@@ -90,6 +93,7 @@ impl Walk {
             signing: None,
             retiring: None,
             time_us: 0,
+            archived: BTreeMap::new(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Walk {
                 self.count(index, &entry)?;
                 self.change_key(index, &entry)?;
                 self.epoch(index, &entry)?;
+                self.archived.extend(archived(&entry));
                 self.time_us = entry.time_us;
                 Some(entry)
             }
@@ -305,4 +310,15 @@ impl Walk {
             _ => found,
         }
     }
+}
+
+/// What an entry says of a run that was archived.
+fn archived(entry: &Entry) -> Option<(u64, (u64, Hash))> {
+    let change = entry.admin.as_ref()?;
+    if change.action != ARCHIVED {
+        return None;
+    }
+    let (from, until) = change.target.split_once('-')?;
+    let digest = change.after.as_slice().try_into().ok()?;
+    Some((from.parse().ok()?, (until.parse().ok()?, digest)))
 }

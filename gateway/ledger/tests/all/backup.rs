@@ -149,7 +149,7 @@ async fn write(bed: &Bed, name: &str) -> (PathBuf, Manifest) {
 }
 
 async fn restore(folder: &Path, bed: &Bed) -> Result<Manifest, BackupError> {
-    backup::restore(folder, &bed.url, None, keys(), &mut |_| {}).await
+    backup::restore(folder, &bed.url, None, keys(), None, &mut |_| {}).await
 }
 
 async fn sound(url: &str) {
@@ -253,7 +253,7 @@ async fn restore_that_fails_leaves_nothing_that_opens(bed: Bed) {
         Bed::sqlite()
     };
     let other = vec![signer(ORIGIN, 2).verifier().clone()];
-    let unsound = backup::restore(&folder, &target.url, None, other, &mut |_| {}).await;
+    let unsound = backup::restore(&folder, &target.url, None, other, None, &mut |_| {}).await;
     assert!(
         matches!(unsound, Err(BackupError::Unsound { .. })),
         "{unsound:?}"
@@ -400,7 +400,7 @@ async fn every_fault_of_a_backup_is_found() {
     fs::write(&path, &sound).unwrap();
     sums(&folder);
     let city = Some("370600".parse().unwrap());
-    let other = backup::restore(&folder, &target.url, city, keys(), &mut |_| {}).await;
+    let other = backup::restore(&folder, &target.url, city, keys(), None, &mut |_| {}).await;
     assert!(
         matches!(other, Err(BackupError::OtherCity { .. })),
         "{other:?}"

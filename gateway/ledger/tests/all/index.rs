@@ -43,7 +43,7 @@ fn subjects() -> Vec<String> {
         .collect()
 }
 
-fn synthesis(entries: u64, seed: u64) -> Synthesis {
+pub(crate) fn synthesis(entries: u64, seed: u64) -> Synthesis {
     Synthesis {
         entries,
         // Over the end of a month: there are keys of two.
@@ -55,7 +55,7 @@ fn synthesis(entries: u64, seed: u64) -> Synthesis {
     }
 }
 
-async fn made(bed: &Bed, synthesis: &Synthesis) {
+pub(crate) async fn made(bed: &Bed, synthesis: &Synthesis) {
     let settings = bed.settings("synthetic");
     let made = generate(settings, synthesis, |_| {}).await.unwrap();
     assert_eq!(made.entries, synthesis.entries);
@@ -64,7 +64,7 @@ async fn made(bed: &Bed, synthesis: &Synthesis) {
 }
 
 /// Everything in a ledger, read without the index.
-async fn everything(ledger: &Ledger) -> Vec<(Entry, PrivatePart)> {
+pub(crate) async fn everything(ledger: &Ledger) -> Vec<(Entry, PrivatePart)> {
     let mut tail = ledger.reader().tail(Some(0)).await.unwrap();
     let mut all = Vec::new();
     loop {
@@ -207,7 +207,7 @@ async fn found(ledger: &Ledger, asked: &Asked) -> Vec<u64> {
     found.iter().map(|stored: &Stored| stored.index).collect()
 }
 
-async fn indexed(ledger: &Ledger, entries: u64) {
+pub(crate) async fn indexed(ledger: &Ledger, entries: u64) {
     let mut indexed = ledger.indexed();
     let waiting = indexed.wait_for(|indexed| *indexed >= entries);
     tokio::time::timeout(std::time::Duration::from_secs(60), waiting)
@@ -234,7 +234,7 @@ async fn grouped(bed: &Bed, groups: i64) -> Ledger {
     ledger
 }
 
-async fn agree(ledger: &Ledger, all: &[(Entry, PrivatePart)], cases: u32) {
+pub(crate) async fn agree(ledger: &Ledger, all: &[(Entry, PrivatePart)], cases: u32) {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let (mut empty, mut full) = (0, 0);

@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod archive;
 mod backup;
 mod bed;
 mod calls;

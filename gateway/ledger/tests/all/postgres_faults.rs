@@ -309,6 +309,11 @@ async fn gateways_role_needs_no_right_to_change_entries() {
             "{error}"
         );
     }
+    // What is archived leaves by a function, which takes nothing else.
+    bed.execute("UPDATE head SET detached = 2").await.unwrap();
+    assert_eq!(ledger.drop_archived().await.unwrap(), 2);
+    assert_eq!(ledger.drop_archived().await.unwrap(), 0);
+    assert_eq!(bed.count("SELECT min(idx) FROM entry").await, 2);
     ledger.close().await;
 }
 

@@ -16,7 +16,7 @@ type EntryRow = (i64, i16, i64, Option<Uuid>, Vec<u8>, Vec<u8>);
 impl Reads {
     pub(crate) async fn extent(&self) -> Result<Extent, StoreError> {
         let row: ExtentRow = query_as(
-            "SELECT size, frontier, origin, note, \
+            "SELECT size, frontier, origin, note, detached, \
              (SELECT min(idx) FROM entry WHERE ledger = $1), \
              (SELECT max(idx) FROM entry WHERE ledger = $1), \
              (SELECT min(size) FROM checkpoint WHERE ledger = $1), \

@@ -114,6 +114,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, city: CityCode) -> Re
             "presence",
             include_str!("../../../migrations/postgres/0009_presence.sql").into_sql_str(),
         ),
+        migration(
+            10,
+            "archive",
+            include_str!("../../../migrations/postgres/0010_archive.sql").into_sql_str(),
+        ),
     ]);
     migrator.set_locking(false);
     if !applied(connection, &migrator).await {

@@ -112,6 +112,11 @@ pub(super) async fn migrate(
             "presence",
             include_str!("../../../migrations/sqlite/0009_presence.sql").into_sql_str(),
         ),
+        migration(
+            10,
+            "archive",
+            include_str!("../../../migrations/sqlite/0010_archive.sql").into_sql_str(),
+        ),
     ]);
     migrator
         .run(&mut *connection)

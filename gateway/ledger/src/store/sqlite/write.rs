@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     LEDGER,
+    archive::detach,
     erase::{erase, forget},
     grouped::{Grouped, unbound},
     reconcile::steps,
@@ -103,6 +104,7 @@ pub(super) async fn finish(
     documents(connection, plan).await.map_err(refused)?;
     steps(connection, plan).await.map_err(refused)?;
     erase(connection, plan).await.map_err(refused)?;
+    detach(connection, plan).await.map_err(refused)?;
     observer.reached(Step::DocumentsStored);
     for (month, id) in &plan.months {
         let insert = query("INSERT INTO month_key (ledger, month, key_id) VALUES (?1, ?2, ?3)")
