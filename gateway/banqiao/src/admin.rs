@@ -3,6 +3,7 @@
 //! A role is a Unix socket of its own, or an identity that the config gives it on an mTLS address. Which role may call
 //! which method stands in one table ([`METHODS`]); refusals are entries too.
 
+mod archive;
 mod audit;
 mod directory;
 mod erasure;
@@ -27,7 +28,10 @@ use banqiao_proto::{
     },
 };
 use banqiao_proxy::Control;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::Mutex,
+};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Status, transport::Server};
@@ -66,6 +70,8 @@ pub(crate) struct Core {
     replica: Arc<str>,
     started_us: i64,
     clock: Clock,
+    /// Entries are archived by one request at a time.
+    archiving: Arc<Mutex<()>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -183,6 +189,7 @@ pub(crate) async fn start(
         replica: config.replica.as_str().into(),
         started_us: clock.now_us(),
         clock,
+        archiving: Arc::default(),
         tasks: tasks.clone(),
         stop: stop.clone(),
     };

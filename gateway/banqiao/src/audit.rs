@@ -14,12 +14,7 @@ mod subject;
 mod tiles;
 mod verify;
 
-use std::{
-    fs,
-    io::{self, IsTerminal as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
-};
+use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use banqiao_proto::ledger::v1::{
@@ -27,7 +22,6 @@ use banqiao_proto::ledger::v1::{
     audit_service_client::AuditServiceClient,
 };
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tonic::{Streaming, transport::Channel};
 
 use crate::{
@@ -35,6 +29,7 @@ use crate::{
     config::Role,
     connect::AdminArgs,
     exit::{Exit, Stop},
+    text::bar::bar,
 };
 pub use erase::{Decide, EraseCommand, ListErasures, Propose, RetireMonth};
 pub use evidence::Evidence;
@@ -173,6 +168,9 @@ pub struct Export {
     /// the database may do so: this is no entry.
     #[arg(long, value_name = "URL", requires = "tiles")]
     from_database: Option<String>,
+    /// The folder of the entries that have left that database (ledger.archive of the gateway).
+    #[arg(long, value_name = "FOLDER", requires = "from_database")]
+    archive: Option<PathBuf>,
     /// Write CSV instead of JSON lines.
     #[arg(long)]
     csv: bool,
@@ -290,7 +288,7 @@ impl Export {
     async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         if let Some(folder) = &self.tiles {
             let source = match &self.from_database {
-                Some(url) => tiles::Source::database(url)?,
+                Some(url) => tiles::Source::database(url, self.archive.clone())?,
                 None => tiles::Source::Gateway(auditor(&self.admin).await?),
             };
             return tiles::export(folder, source, out).await;
@@ -310,7 +308,7 @@ impl Export {
         })?;
         let mut file = io::BufWriter::new(file);
         let mut printer = Printer::new(if self.csv { Form::Csv } else { Form::Json });
-        let bar = bar();
+        let bar = bar(0, "{spinner} {human_pos} entries, {per_sec}");
         let mut written = 0_u64;
         if private {
             let request = SearchEntriesRequest {
@@ -372,15 +370,4 @@ async fn next(entries: &mut Entries) -> Result<Option<IndexedEntry>> {
         .await
         .map_err(|status| answer::stop(&status))?;
     Ok(message.map(|message| message.entry.unwrap_or_default()))
-}
-
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::new_spinner();
-    match ProgressStyle::with_template("{spinner} {human_pos} entries, {per_sec}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

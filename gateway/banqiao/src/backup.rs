@@ -1,8 +1,7 @@
 //! `banqiao backup` and `banqiao restore`: a copy of a ledger, and the way back (LEDGER.md §3).
 
 use std::{
-    fs,
-    io::{self, IsTerminal as _},
+    fs, io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -11,14 +10,14 @@ use anyhow::Result;
 use banqiao_directory::{CityCode, Clock};
 use banqiao_ledger::backup::{self, BackupError, Manifest, Progress};
 use banqiao_tlog::note::Verifier;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::{
     audit::listed_keys,
     config::Config,
     exit::{Exit, Stop},
     moment,
-    text::clean,
+    text::{bar::bar, clean},
 };
 
 /// Arguments of `banqiao backup`.
@@ -56,6 +55,9 @@ pub struct RestoreCommand {
     /// verified.
     #[arg(long = "key", value_name = "VKEY")]
     keys: Vec<Verifier>,
+    /// The folder of the entries that had left the database, where some had. Default: the config's ledger.archive.
+    #[arg(long, value_name = "FOLDER")]
+    archive: Option<PathBuf>,
     /// The city that the backup must be of.
     #[arg(long, value_name = "CODE", conflicts_with = "config")]
     city: Option<CityCode>,
@@ -117,10 +119,13 @@ impl RestoreCommand {
             keys.extend(listed);
         }
         let signed = !keys.is_empty();
+        let configured = config.as_ref().and_then(|it| it.ledger.archive.clone());
+        let archive = self.archive.clone().or(configured);
         let bar = Bar::default();
         let database = &self.database;
-        let restored =
-            backup::restore(&self.folder, database, city, keys, &mut |how| bar.show(how)).await;
+        let mut show = |how| bar.show(how);
+        let folder = &self.folder;
+        let restored = backup::restore(folder, database, city, keys, archive, &mut show).await;
         bar.0.finish_and_clear();
         let manifest = restored.map_err(stop)?;
         writeln!(out, "restored and verified as a whole")?;
@@ -153,6 +158,13 @@ fn describe(manifest: &Manifest, out: &mut dyn io::Write) -> io::Result<()> {
         manifest.size,
         clean(&manifest.root)
     )?;
+    if manifest.archived > 0 {
+        writeln!(
+            out,
+            "  archived     {} of them: they are in the archive, which is to be copied too",
+            manifest.archived
+        )?;
+    }
     writeln!(out, "  made         {}", moment::utc(manifest.created_us))
 }
 
@@ -204,18 +216,10 @@ struct Bar(ProgressBar);
 
 impl Default for Bar {
     fn default() -> Self {
-        if !io::stderr().is_terminal() {
-            return Self(ProgressBar::with_draw_target(
-                None,
-                ProgressDrawTarget::hidden(),
-            ));
-        }
-        let bar = ProgressBar::new(0);
-        let template = "{msg:18} {bar:30} {human_pos} of {human_len} rows, {per_sec}";
-        Self(match ProgressStyle::with_template(template) {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        })
+        Self(bar(
+            0,
+            "{msg:18} {bar:30} {human_pos} of {human_len} rows, {per_sec}",
+        ))
     }
 }
 

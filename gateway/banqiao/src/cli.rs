@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     answer::print_error,
+    archive::ArchiveCommand,
     audit::AuditCommand,
     backup::{BackupCommand, RestoreCommand},
     bench::{BenchCommand, BenchEchoCommand},
@@ -44,6 +45,8 @@ enum Command {
     /// Search, show, follow, export and verify the ledger.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Move old entries of the ledger out of its database. They stay readable.
+    Archive(ArchiveCommand),
     /// Copy a ledger while its gateway runs.
     Backup(BackupCommand),
     /// Load a network, print throughput, latency percentiles and CPU per call.
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exit> {
     match command {
+        Command::Archive(command) => client(command.run(out)),
         Command::Audit(command) => client(command.run(out)),
         Command::Backup(command) => client(command.run(out)),
         Command::Catalog(command) => client(command.run(out)),

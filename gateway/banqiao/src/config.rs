@@ -155,6 +155,8 @@ pub struct LedgerConfig {
     pub failover: bool,
     /// With SQLite: a file on another disk, where the newest checkpoint stands within a second.
     pub anchor: Option<PathBuf>,
+    /// The folder that old entries are moved to, shared by the replicas.
+    pub archive: Option<PathBuf>,
     /// Time between SUMMARY entries, which count what has no entry of its own.
     pub summary_interval: Duration,
     /// Bound of the machine's clock error where it is kept by NTP or PTP; zero: not known.

@@ -97,8 +97,9 @@ fn write_text(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
     facts.row([
         "ledger",
         &format!(
-            "{} entries, can be written: {}",
+            "{} entries, {} of them archived, can be written: {}",
             status.ledger_size,
+            status.ledger_archived,
             yes(status.ledger_writable, "NO")
         ),
     ]);
@@ -241,6 +242,7 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
         "peers": peers,
         "endpoints": endpoints,
         "ledger_size": status.ledger_size,
+        "ledger_archived": status.ledger_archived,
         "ledger_writable": status.ledger_writable,
         "reconciliations": reconciliations,
         "witnessed_size": status.witnessed_size,

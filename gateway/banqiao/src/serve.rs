@@ -163,6 +163,7 @@ pub(crate) async fn build(
     };
     ledger.failover = config.ledger.failover;
     ledger.anchor.clone_from(&config.ledger.anchor);
+    ledger.archive.clone_from(&config.ledger.archive);
     // Calls wait until the witnesses have been asked whether they hold a newer state.
     ledger.hold = true;
     ledger.summary_interval = config.ledger.summary_interval;

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+pub(crate) mod bar;
 pub mod json;
 pub mod table;
 

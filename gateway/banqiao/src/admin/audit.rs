@@ -429,5 +429,12 @@ fn faulty_field(field: String, problem: &str) -> Status {
 
 pub(super) fn unreadable(error: StoreError) -> Status {
     tracing::warn!(error = %Chain(&error), "the ledger could not be read");
+    if let StoreError::Archive { .. }
+    | StoreError::ArchiveDiffers { .. }
+    | StoreError::ArchiveUnnamed { .. } = &error
+    {
+        // What whoever asks can do something about.
+        return Status::failed_precondition(Chain(&error).to_string());
+    }
     Status::unavailable("the ledger could not be read: the gateway's log says why")
 }

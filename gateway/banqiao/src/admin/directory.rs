@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use banqiao_directory::{CityCode, Envelope, Method, ServiceSet, SpiffeId, Status as Freshness};
 use banqiao_ledger::{DocumentKind, Effect, FreezeReason, LedgerState};
 use banqiao_proto::directory::v1::{
-    CrlStatus, DrainRequest, DrainResponse, EndpointStatus, GetStatusRequest, GetStatusResponse,
-    ListServicesRequest, ListServicesResponse, PeerLedgerStatus, PeerStatus,
-    PublishDirectoryRequest, PublishDirectoryResponse, ReconciliationStatus,
-    RegisterDescriptorSetRequest, RegisterDescriptorSetResponse, RegisteredService, ReloadRequest,
-    ReloadResponse, ShowDirectoryRequest, ShowDirectoryResponse, WitnessStatus,
-    admin_service_server::AdminService,
+    ArchiveEntriesRequest, CrlStatus, DrainRequest, DrainResponse, EndpointStatus,
+    GetStatusRequest, GetStatusResponse, ListServicesRequest, ListServicesResponse,
+    PeerLedgerStatus, PeerStatus, PublishDirectoryRequest, PublishDirectoryResponse,
+    ReconciliationStatus, RegisterDescriptorSetRequest, RegisterDescriptorSetResponse,
+    RegisteredService, ReloadRequest, ReloadResponse, ShowDirectoryRequest, ShowDirectoryResponse,
+    WitnessStatus, admin_service_server::AdminService,
 };
 use banqiao_proto::exchange::v1::SharingAttribute;
 use banqiao_proxy::{Alarm, Snapshot, Standing};
@@ -19,7 +19,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
-use super::{Actor, Core, grants::timestamp, invalid, refusal};
+use super::{Actor, Core, archive, grants::timestamp, invalid, refusal};
 use crate::moment;
 
 /// Largest registration in bytes, over all its services: each keeps the whole set.
@@ -29,6 +29,16 @@ pub(super) struct Admin(pub(super) Core);
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type ArchiveEntriesStream = archive::Told;
+
+    async fn archive_entries(
+        &self,
+        request: Request<ArchiveEntriesRequest>,
+    ) -> Result<Response<Self::ArchiveEntriesStream>, Status> {
+        let actor = Actor::of(&request)?;
+        archive::begin(&self.0, actor, request.into_inner()).await
+    }
+
     async fn get_status(
         &self,
         _: Request<GetStatusRequest>,
@@ -66,6 +76,8 @@ impl AdminService for Admin {
             peers: peers(core, &snapshot, &status),
             endpoints: endpoints(&snapshot, &status),
             ledger_size: core.control.ledger().size(),
+            // A database that does not answer is told of elsewhere.
+            ledger_archived: core.control.ledger().archived().await.unwrap_or_default(),
             ledger_writable: status.ledger == LedgerState::Ready,
             calls_in_flight: status.calls as u64,
             grants: u32::try_from(snapshot.grants.in_force(core.clock.now_us()))

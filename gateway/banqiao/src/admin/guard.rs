@@ -22,7 +22,11 @@ const AUDITOR: &[Role] = &[Role::Auditor];
 const EITHER: &[Role] = &[Role::Administrator, Role::Auditor];
 
 /// Every method of the listener with the roles that may call it. A method that does not stand here, nobody may call.
-pub const METHODS: [(&str, &[Role]); 22] = [
+pub const METHODS: [(&str, &[Role]); 23] = [
+    (
+        "/banqiao.directory.v1.AdminService/ArchiveEntries",
+        OPERATOR,
+    ),
     ("/banqiao.directory.v1.AdminService/Drain", OPERATOR),
     ("/banqiao.directory.v1.AdminService/GetStatus", ANY),
     ("/banqiao.directory.v1.AdminService/ListServices", ANY),

@@ -1,7 +1,7 @@
 //! `banqiao audit generate`: a synthetic ledger in an empty database, for tests and measurements.
 
 use std::{
-    io::{self, IsTerminal as _},
+    io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,14 +13,13 @@ use banqiao_ledger::{
     LedgerSettings,
     synthetic::{REPLICA, Synthesis, SynthesisError, Synthesised, generate},
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::{
     exit::{Exit, Stop},
     moment::Moment,
     notekey::{NoteKeyUse, ledger_signer},
-    text::json::write_pretty,
+    text::{bar::entries_bar, json::write_pretty},
 };
 
 /// The cities whose people the calls are about.
@@ -82,7 +81,7 @@ impl Generate {
         let keys = self.keys.clone();
         let settings = LedgerSettings::new(&self.database, self.city, REPLICA, keys, signer);
         let synthesis = self.synthesis()?;
-        let bar = bar(self.entries);
+        let bar = entries_bar(self.entries);
         let begun = Instant::now();
         let generated = generate(settings, &synthesis, |done| bar.set_position(done));
         let generated = tokio::select! {
@@ -165,17 +164,5 @@ fn stop(error: SynthesisError) -> Stop {
         Stop::usage("no synthetic ledger was written").caused_by(error)
     } else {
         Stop::unavailable("the synthetic ledger cannot be written").caused_by(error)
-    }
-}
-
-fn bar(entries: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::new(entries);
-    let template = "{bar:40} {human_pos} of {human_len} entries, {per_sec}, {eta} left";
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

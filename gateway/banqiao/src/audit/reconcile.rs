@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
 };
@@ -17,7 +17,6 @@ use banqiao_proto::{
         Reconciled, RecordState, reconcile_response::Part,
     },
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 use tonic::Code;
 use uuid::Uuid;
@@ -29,7 +28,7 @@ use crate::{
     exit::{Exit, Stop},
     moment::{self, Moment},
     reasons::code_name,
-    text::{clean, json::write_line, table::Table},
+    text::{bar::bar, clean, json::write_line, table::Table},
 };
 
 /// Arguments of `audit reconcile`.
@@ -65,7 +64,7 @@ impl Reconcile {
         let mut report = self.output()?;
         let asked = auditor(&self.admin).await?.reconcile(request).await;
         let mut told = asked.map_err(|status| answer::stop(&status))?.into_inner();
-        let bar = bar();
+        let bar = bar(0, "{bar:40} {percent}% compared with {msg}, {eta} left");
         let mut table = Table::new(&HEADINGS);
         let mut summaries = Vec::new();
         while let Some(message) = told
@@ -361,17 +360,6 @@ fn record(record: &ExchangeRecord) -> Value {
         "ended_leaf": hex::encode(&record.ended_leaf),
         "ended_at": (record.ended_at_us > 0).then(|| moment::utc(record.ended_at_us)),
     })
-}
-
-fn bar() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::new(0);
-    match ProgressStyle::with_template("{bar:40} {percent}% compared with {msg}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 #[cfg(test)]

@@ -19,12 +19,12 @@ use banqiao_tlog::{
     note::Note,
     tile::{BundleId, TileId, bundles, decode_bundle, partial_tiles, tiles},
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tonic::transport::Channel;
 
 use crate::{
     answer,
     exit::{Exit, Stop},
+    text::bar::entries_bar,
 };
 
 /// Bundles of one question, and of one READ entry: 65,536 entries.
@@ -40,8 +40,8 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn database(url: &str) -> Result<Self, Stop> {
-        match LogFiles::open(url) {
+    pub(super) fn database(url: &str, archive: Option<PathBuf>) -> Result<Self, Stop> {
+        match LogFiles::open(url, archive) {
             Ok(files) => Ok(Self::Database(Box::new(files))),
             Err(error @ StoreError::Url) => Err(Stop::usage("--from-database").caused_by(error)),
             Err(error) => Err(unreadable(error)),
@@ -132,7 +132,7 @@ pub(super) async fn export(
     };
     tree.begin(&checkpoint)?;
     let size = checkpoint.size();
-    let bar = bar(size);
+    let bar = entries_bar(size);
     let all: Vec<BundleId> = bundles(size).collect();
     for group in all.chunks(GROUP) {
         tree.group(&mut source, group, size).await?;
@@ -356,17 +356,4 @@ fn unwritable(path: &Path, error: io::Error) -> Stop {
 
 fn unreadable(error: StoreError) -> Stop {
     Stop::unavailable("the ledger's database cannot be read").caused_by(error)
-}
-
-fn bar(size: u64) -> ProgressBar {
-    use io::IsTerminal as _;
-    if !io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::new(size);
-    let template = "{bar:40} {human_pos} of {human_len} entries, {per_sec}, {eta} left";
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

@@ -2,8 +2,7 @@
 
 use std::{
     cmp::min,
-    fs,
-    io::{self, IsTerminal as _},
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,14 +14,13 @@ use banqiao_ledger::{
     verify::{FolderVerification, Progress, Step, Summary, Verification},
 };
 use banqiao_tlog::note::{MAX_NOTE_BYTES, Verifier};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::fetch::{Site, WebArgs};
 use crate::{
     directory::{read_either, replace},
     exit::{Exit, Stop},
-    text::{clean, json::write_pretty},
+    text::{bar::entries_bar, clean, json::write_pretty},
 };
 
 /// How often the state is saved.
@@ -41,6 +39,9 @@ pub struct Verify {
     /// http:// or https:// URL of one.
     #[arg(long, value_name = "FOLDER|URL", conflicts_with = "database")]
     tiles: Option<String>,
+    /// The folder of the entries that have left the database (ledger.archive of the gateway), with --database.
+    #[arg(long, value_name = "FOLDER", requires = "database")]
+    archive: Option<PathBuf>,
     #[command(flatten)]
     web: WebArgs,
     #[command(flatten)]
@@ -129,7 +130,8 @@ impl Verify {
         keys: Vec<Verifier>,
         origin: Option<String>,
     ) -> Result<Option<Ended>> {
-        let opened = Verification::open(url, keys, origin).await;
+        let archive = self.archive.clone();
+        let opened = Verification::open_archived(url, keys, origin, archive).await;
         let mut verification = opened.map_err(unreadable)?;
         if let Some(path) = &self.state
             && let Some(state) = read_state(path)?
@@ -142,7 +144,8 @@ impl Verify {
                 Stop::usage(text).caused_by(error)
             })?;
         }
-        let bar = bar(verification.progress());
+        let bar =
+            entries_bar(verification.progress().size).with_position(verification.progress().done);
         let interrupt = tokio::signal::ctrl_c();
         tokio::pin!(interrupt);
         let mut interrupted = false;
@@ -251,7 +254,7 @@ fn tiles(folder: &Path, keys: Vec<Verifier>, origin: Option<String>) -> Result<E
     }
     let mut verification =
         FolderVerification::open(folder, keys, origin.as_deref()).map_err(unreadable)?;
-    let bar = bar(verification.progress());
+    let bar = entries_bar(verification.progress().size).with_position(verification.progress().done);
     let finding = loop {
         match verification.step().map_err(unreadable)? {
             Step::More(progress) => bar.set_position(progress.done),
@@ -270,7 +273,7 @@ async fn fetched(site: &Site, keys: Vec<Verifier>, origin: Option<String>) -> Re
         .map_err(unreachable)?
         .ok_or_else(|| Stop::unavailable("there is no tile tree: it has no checkpoint"))?;
     let mut verification = FolderVerification::fetched(&note, keys, origin.as_deref());
-    let bar = bar(verification.progress());
+    let bar = entries_bar(verification.progress().size).with_position(verification.progress().done);
     let mut ahead = None;
     let finding = loop {
         let Progress { done, size } = verification.progress();
@@ -407,17 +410,5 @@ impl Verdict {
         write_pretty(out, &object)?;
         writeln!(out)?;
         Ok(())
-    }
-}
-
-fn bar(Progress { done, size }: Progress) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-    }
-    let bar = ProgressBar::new(size).with_position(done);
-    let template = "{bar:40} {human_pos} of {human_len} entries, {per_sec}, {eta} left";
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

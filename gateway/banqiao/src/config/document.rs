@@ -312,6 +312,10 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
             section.faults().error(&anchor.at, problem, hint);
         }
     }
+    let archive = section.optional("archive", path_in(base));
+    if let Some(archive) = &archive {
+        files::must_be_folder(section.faults(), &archive.at, &archive.value);
+    }
     let range = Duration::from_millis(100)..=seconds(600);
     let summary_interval = section.setting("summary_interval", DEFAULT_SUMMARY_INTERVAL, &range);
     let range = Duration::ZERO..=seconds(60);
@@ -334,6 +338,7 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
         queue,
         failover,
         anchor: anchor.map(|anchor| anchor.value),
+        archive: archive.map(|archive| archive.value),
         summary_interval,
         clock_error,
         lease_ttl,

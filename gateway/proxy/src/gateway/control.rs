@@ -327,8 +327,32 @@ impl Control {
             stop.clone()
                 .run_until_cancelled_owned(async move { this.watch_lease().await }),
         );
+        let this = self.clone();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+            this.drop_archived().await;
+        }));
         let confirming = memory::confirm(Arc::clone(&self.shared));
         tasks.spawn(stop.clone().run_until_cancelled_owned(confirming));
+    }
+
+    /// Removes the rows of archived entries that a process which ended left behind.
+    async fn drop_archived(&self) {
+        let ledger = &self.shared.ledger;
+        let mut state = ledger.state();
+        while state
+            .wait_for(|state| *state == LedgerState::Ready)
+            .await
+            .is_ok()
+        {
+            match ledger.drop_archived().await {
+                Ok(0) => return,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "rows of archived entries stay in the database");
+                    return;
+                }
+            }
+        }
     }
 
     /// A replica that lost its lease ends its calls and begins a new boot.
