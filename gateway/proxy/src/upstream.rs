@@ -49,7 +49,8 @@ pub(crate) struct Pool {
     limits: Arc<Limits>,
     tasks: TaskTracker,
     metrics: Metrics,
-    endpoints: Mutex<HashMap<(String, String), Arc<Endpoint>>>,
+    /// By whom they must prove to be, each with the addresses that were asked for.
+    endpoints: Mutex<HashMap<Expect, Vec<Arc<Endpoint>>>>,
 }
 
 /// One address with the identity expected there.
@@ -124,6 +125,7 @@ impl Pool {
         let endpoints = self.endpoints.lock();
         endpoints
             .values()
+            .flatten()
             .map(|endpoint| {
                 let state = endpoint.state.lock();
                 let healthy = state.ejected_until.is_none_or(|until| until <= now);
@@ -134,7 +136,7 @@ impl Pool {
 
     /// Ends connections whose far end is no longer trusted, and forgets broken ones.
     pub(crate) fn recheck(&self) {
-        for endpoint in self.endpoints.lock().values() {
+        for endpoint in self.endpoints.lock().values().flatten() {
             endpoint.state.lock().connections.retain(|connection| {
                 let trusted = self.identity.check(connection.peer()).is_ok();
                 if !trusted {
@@ -146,15 +148,24 @@ impl Pool {
     }
 
     fn endpoint(&self, address: &str, expect: &Expect) -> Arc<Endpoint> {
-        let key = (address.to_owned(), format!("{expect:?}"));
-        Arc::clone(self.endpoints.lock().entry(key).or_insert_with(|| {
-            Arc::new(Endpoint {
-                address: address.to_owned(),
-                expect: expect.clone(),
-                state: Mutex::default(),
-                connecting: tokio::sync::Mutex::default(),
-            })
-        }))
+        let mut endpoints = self.endpoints.lock();
+        // Each call asks: it allocates nothing where the endpoint is known.
+        let known = endpoints.get(expect).and_then(|known| {
+            let mut known = known.iter();
+            known.find(|endpoint| endpoint.address == address)
+        });
+        if let Some(endpoint) = known {
+            return Arc::clone(endpoint);
+        }
+        let endpoint = Arc::new(Endpoint {
+            address: address.to_owned(),
+            expect: expect.clone(),
+            state: Mutex::default(),
+            connecting: tokio::sync::Mutex::default(),
+        });
+        let known = endpoints.entry(expect.clone()).or_default();
+        known.push(Arc::clone(&endpoint));
+        endpoint
     }
 
     async fn lease_on(&self, endpoint: &Arc<Endpoint>) -> Result<Lease, (String, Duration)> {
@@ -173,7 +184,8 @@ impl Pool {
             if let Some(refusal) = endpoint.ejection() {
                 return Err(refusal);
             }
-            match self.connect(endpoint).await {
+            // Boxed: calls that find a connection need no room for making one.
+            match Box::pin(self.connect(endpoint)).await {
                 Ok(connection) => endpoint.opened(connection),
                 Err(cause) => {
                     endpoint.failed(cause);
