@@ -5,7 +5,7 @@
 //! to the witnessed root, and then a signed head with another root is a fork, whoever served it.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     num::NonZeroUsize,
     sync::Arc,
     time::Duration,
@@ -250,30 +250,42 @@ async fn prove(
     let Some(last) = head.size.checked_sub(1) else {
         return Err(Unlinked::Proof(ProofError::EmptyTree));
     };
+    fetch(channel, tiles, consistency_tiles(head.size, anchor.size)?).await?;
+    let hashes = |id: TileId| tiles.get(&id).map(Vec::as_slice);
+    let proof = consistency_proof(head.size, anchor.size, &hashes)?;
+    let Err(fault) = verify_consistency(head, anchor, &proof) else {
+        return Ok(Some(proof));
+    };
+    // Either the tiles are not those of the witnessed tree, or the head is not: tiles that lead to the witnessed root tell
+    // what the root of so many entries is.
     let leaf_tile = TileId::widest(0, last / 256, anchor.size);
-    let wanted: BTreeSet<TileId> = inclusion_tiles(last, anchor.size)?
-        .into_iter()
-        .chain(consistency_tiles(head.size, anchor.size)?)
-        .chain(leaf_tile)
-        .collect();
-    for id in wanted {
-        if let Entry::Vacant(missing) = tiles.entry(id) {
-            let bytes = get(channel, format!("/log/{id}")).await?;
-            missing.insert(Tile::from_bytes(id, &bytes)?.hashes().to_vec());
-        }
-    }
+    let wanted = inclusion_tiles(last, anchor.size)?;
+    fetch(channel, tiles, wanted.into_iter().chain(leaf_tile)).await?;
     let hashes = |id: TileId| tiles.get(&id).map(Vec::as_slice);
     let leaf = leaf_tile
         .and_then(hashes)
         .and_then(|leaves| leaves.get(usize::try_from(last % 256).ok()?))
         .ok_or(ProofError::TooShort)?;
     let path = inclusion_proof(last, anchor.size, &hashes)?;
-    if prefix_root(leaf, last, &path, anchor)? != head.root {
-        return Ok(None);
+    if prefix_root(leaf, last, &path, anchor)? == head.root {
+        return Err(fault.into());
     }
-    let proof = consistency_proof(head.size, anchor.size, &hashes)?;
-    verify_consistency(head, anchor, &proof)?;
-    Ok(Some(proof))
+    Ok(None)
+}
+
+/// Reads the tiles that are not there yet.
+async fn fetch(
+    channel: &mut Channel,
+    tiles: &mut HashMap<TileId, Vec<Hash>>,
+    wanted: impl IntoIterator<Item = TileId>,
+) -> Result<(), Unlinked> {
+    for id in wanted {
+        if let Entry::Vacant(missing) = tiles.entry(id) {
+            let bytes = get(channel, format!("/log/{id}")).await?;
+            missing.insert(Tile::from_bytes(id, &bytes)?.hashes().to_vec());
+        }
+    }
+    Ok(())
 }
 
 async fn get(channel: &mut Channel, path: String) -> Result<bytes::Bytes, Unlinked> {
