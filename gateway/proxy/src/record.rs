@@ -60,22 +60,9 @@ pub(crate) async fn refused(call: &Call, refusal: &Refusal) -> Option<Issued> {
         shared.ledger.count(refusal.reason, client);
         return None;
     }
-    let mut entry = base(call, Kind::Refused);
-    entry.decision.get_or_insert_default().reason = refusal.reason.into();
-    entry.result = Some(CallResult {
-        status: refusal.status(),
-        reason: refusal.reason.into(),
-        duration_us: elapsed_us(call),
-        ..CallResult::default()
-    });
-    let mut private = first_private(call);
-    private.error_text = refusal.detail.clone().into_owned();
-    let append = with_evidence(
-        Append::new(entry).with_private(private),
-        call.received.as_ref(),
-    );
     let limit = shared.limits.progress_timeout;
-    let appended = tokio::time::timeout(limit, call.conn.worker.appender.append(append)).await;
+    let appended = call.conn.worker.appender.append(refusing(call, refusal));
+    let appended = tokio::time::timeout(limit, appended).await;
     match appended.unwrap_or(Err(AppendError::Unavailable)) {
         Ok(appended) => (call.side == Side::Provider)
             .then(|| appended.receipt())
@@ -86,6 +73,23 @@ pub(crate) async fn refused(call: &Call, refusal: &Refusal) -> Option<Issued> {
             None
         }
     }
+}
+
+fn refusing(call: &Call, refusal: &Refusal) -> Append {
+    let mut entry = base(call, Kind::Refused);
+    entry.decision.get_or_insert_default().reason = refusal.reason.into();
+    entry.result = Some(CallResult {
+        status: refusal.status(),
+        reason: refusal.reason.into(),
+        duration_us: elapsed_us(call),
+        ..CallResult::default()
+    });
+    let mut private = first_private(call);
+    private.error_text = refusal.detail.clone().into_owned();
+    with_evidence(
+        Append::new(entry).with_private(private),
+        call.received.as_ref(),
+    )
 }
 
 /// The receipt of the other side, beside the first entry that names it.
@@ -99,52 +103,53 @@ fn with_evidence(append: Append, received: Option<&Received>) -> Append {
     }
 }
 
-/// Enters the beginning of a call, with the provider's claim where this is the provider.
+/// Enters the beginning of a call, with the provider's claim where this is the provider. The entry is in the queue when this
+/// returns: the future, which is part of each call's, holds the wait and not the entry.
 ///
 /// # Errors
 ///
 /// [`Reason::Replayed`] or [`Reason::LedgerUnavailable`]: nothing may cross.
-pub(crate) async fn open(
+pub(crate) fn open(
     call: &Call,
     request: Option<Direction>,
     subjects: Vec<Subject>,
-) -> Result<Opened, Refusal> {
+) -> impl Future<Output = Result<Opened, Refusal>> {
+    let (append, opening) = opening(call, request, subjects);
+    let appended = call.conn.worker.appender.append(append);
+    async move {
+        let appended = in_time(call, appended).await?;
+        Ok(Opened { appended, opening })
+    }
+}
+
+/// The OPEN entry, and for a consumer what its private commitment is to.
+fn opening(
+    call: &Call,
+    request: Option<Direction>,
+    subjects: Vec<Subject>,
+) -> (Append, Option<PrivateOpening>) {
     let mut entry = base(call, Kind::Open);
     entry.request = request;
     let mut private = first_private(call);
     private.subjects = subjects;
     let salt = (call.side == Side::Consumer)
         .then(banqiao_ledger::new_salt)
-        .flatten()
-        .map(|salt| (salt, private.encode_to_vec()));
+        .flatten();
+    let opening = salt.map(|salt| PrivateOpening {
+        salt: salt.to_vec(),
+        content: private.encode_to_vec(),
+    });
     let mut append = Append::new(entry)
         .with_private(private)
         .with(Effect::Open { peer: peer(call) });
-    if let Some((salt, _)) = &salt {
-        append = append.with_salt(*salt);
+    if let Some(salt) = salt {
+        append = append.with_salt(salt);
     }
     append = with_evidence(append, call.received.as_ref());
     if let Some(claim) = claim(call) {
         append = append.with(claim);
     }
-    let appended = call.conn.worker.appender.append(append);
-    in_time(call, appended, |call| {
-        let ended = Ended {
-            status: UNAVAILABLE,
-            reason: Reason::LedgerUnavailable,
-            opened: true,
-            ..Ended::default()
-        };
-        closing(call, ended)
-    })
-    .await
-    .map(|appended| Opened {
-        appended,
-        opening: salt.map(|(salt, content)| PrivateOpening {
-            salt: salt.to_vec(),
-            content,
-        }),
-    })
+    (append, opening)
 }
 
 /// An OPEN that stands.
@@ -159,14 +164,9 @@ pub(crate) struct Opened {
 /// gRPC status UNAVAILABLE.
 const UNAVAILABLE: u32 = 14;
 
-/// Waits for an entry, as long as the call and the record allow. Where the ledger does not answer in time, the entry
-/// may still be committed when it comes back: then what `otherwise` makes follows it.
-async fn in_time(
-    call: &Call,
-    appended: Waiting,
-    otherwise: impl FnOnce(&Call) -> Append,
-) -> Result<Appended, Refusal> {
-    let mut appended = Box::pin(appended);
+/// Waits for an OPEN entry, as long as the call and the record allow. Where the ledger does not answer in time, the entry
+/// may still be committed when it comes back: then a CLOSE follows it.
+async fn in_time(call: &Call, mut appended: Waiting) -> Result<Appended, Refusal> {
     let limit = call.conn.worker.shared.limits.progress_timeout;
     let left = call.deadline.map_or(limit, |deadline| {
         deadline
@@ -176,7 +176,19 @@ async fn in_time(
     if let Ok(outcome) = tokio::time::timeout(left, &mut appended).await {
         return outcome.map_err(|error| unwritable(&error));
     }
-    let follow = otherwise(call);
+    follow(call, appended);
+    Err(unwritable(&AppendError::Unavailable))
+}
+
+/// Closes a call whose OPEN comes too late, if it comes.
+fn follow(call: &Call, appended: Waiting) {
+    let ended = Ended {
+        status: UNAVAILABLE,
+        reason: Reason::LedgerUnavailable,
+        opened: true,
+        ..Ended::default()
+    };
+    let follow = closing(call, &ended);
     let worker = std::sync::Arc::clone(&call.conn.worker);
     let stop = worker.closing.clone();
     worker.tasks.clone().spawn(async move {
@@ -189,7 +201,6 @@ async fn in_time(
             let _ = worker.appender.append_queued(follow).await;
         }
     });
-    Err(unwritable(&AppendError::Unavailable))
 }
 
 /// How a call ended, as its CLOSE says it.
@@ -208,37 +219,39 @@ pub(crate) struct Ended {
     pub(crate) received: Option<Received>,
 }
 
-/// Enters the end of a call and waits until it is durable.
+/// Enters the end of a call and waits until it is durable. The entry is in the queue when this returns.
 ///
 /// # Errors
 ///
 /// As of [`open`].
-pub(crate) async fn close(call: &Call, ended: Ended) -> Result<Appended, Refusal> {
-    let opened = ended.opened;
-    let append = closing(call, ended);
+pub(crate) fn close(call: &Call, ended: Ended) -> impl Future<Output = Result<Appended, Refusal>> {
     let limit = call.conn.worker.shared.limits.progress_timeout;
-    let appended = call.conn.worker.appender.append_queued(append.clone());
-    match tokio::time::timeout(limit, appended).await {
-        Ok(Ok(appended)) => Ok(appended),
-        // It stays in the queue and is committed when the ledger comes back.
-        Err(_) => Err(unwritable(&AppendError::Unavailable)),
-        Ok(Err(error)) => {
-            if opened {
-                owe(call, append, &error);
+    let append = closing(call, &ended);
+    let appended = call.conn.worker.appender.append_queued(append);
+    async move {
+        match tokio::time::timeout(limit, appended).await {
+            Ok(Ok(appended)) => Ok(appended),
+            // It stays in the queue and is committed when the ledger comes back.
+            Err(_) => Err(unwritable(&AppendError::Unavailable)),
+            Ok(Err(error)) => {
+                if ended.opened {
+                    owe(call, &ended, &error);
+                }
+                Err(unwritable(&error))
             }
-            Err(unwritable(&error))
         }
     }
 }
 
 /// A call that has been opened is closed as soon as the ledger can be written again.
-fn owe(call: &Call, append: Append, error: &AppendError) {
+fn owe(call: &Call, ended: &Ended, error: &AppendError) {
     if !matches!(
         error,
         AppendError::Unavailable | AppendError::QueueFull | AppendError::Frozen
     ) {
         return;
     }
+    let append = closing(call, ended);
     let worker = std::sync::Arc::clone(&call.conn.worker);
     let stop = worker.closing.clone();
     worker.tasks.clone().spawn(async move {
@@ -256,10 +269,10 @@ fn owe(call: &Call, append: Append, error: &AppendError) {
     });
 }
 
-fn closing(call: &Call, ended: Ended) -> Append {
+fn closing(call: &Call, ended: &Ended) -> Append {
     let mut entry = base(call, Kind::Close);
-    entry.request = ended.request;
-    entry.response = ended.response;
+    entry.request.clone_from(&ended.request);
+    entry.response.clone_from(&ended.response);
     entry.result = Some(CallResult {
         status: ended.status,
         reason: ended.reason.into(),
@@ -275,8 +288,8 @@ fn closing(call: &Call, ended: Ended) -> Append {
     } else {
         first_private(call)
     };
-    private.subjects = ended.subjects;
-    private.error_text = ended.error_text.into_owned();
+    private.subjects.clone_from(&ended.subjects);
+    private.error_text.push_str(&ended.error_text);
     let append = with_evidence(
         Append::new(entry).with_private(private),
         ended.received.as_ref(),

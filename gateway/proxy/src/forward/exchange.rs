@@ -150,7 +150,7 @@ impl Forward {
             self.end_request()?;
             Ok(true)
         };
-        let whole = self.guarded(read).await?;
+        let whole = self.guarded(pin!(read)).await?;
         Ok(Intake {
             held,
             rest: (!whole).then_some(body),
@@ -174,7 +174,7 @@ impl Forward {
         let mut tries = 0;
         loop {
             tries += 1;
-            let sent = match self.guarded(self.send(intake, headers)).await {
+            let sent = match self.guarded(pin!(self.send(intake, headers))).await {
                 Ok(sent) => sent,
                 Err(stop) => return Attempt::Done(stopped(stop)),
             };
@@ -193,7 +193,8 @@ impl Forward {
                 future: uplink.as_mut(),
                 done: false,
             };
-            let back = self.guarded(sending.beside(self.back(response))).await;
+            let back = pin!(self.back(response));
+            let back = self.guarded(pin!(sending.beside(back))).await;
             let finish = match back {
                 Ok(Ok(Back::Finished(finish))) => finish,
                 Ok(Ok(Back::Flowing {
@@ -201,7 +202,10 @@ impl Forward {
                     held,
                     body,
                     cutter,
-                })) => self.flow(head, held, body, cutter, &mut sending).await,
+                })) => {
+                    // Boxed: most calls are unary, and need no room for a stream.
+                    Box::pin(self.flow(head, held, body, cutter, &mut sending)).await
+                }
                 Ok(Err(error)) => {
                     if unprocessed(&error) && whole && tries < UNPROCESSED {
                         continue;
@@ -436,10 +440,8 @@ impl Forward {
         {
             return Finish::Stopped(refusal);
         }
-        match self
-            .guarded(sending.beside(self.downlink(head, held, body, cutter)))
-            .await
-        {
+        let downlink = pin!(self.downlink(head, held, body, cutter));
+        match self.guarded(pin!(sending.beside(downlink))).await {
             Ok(trailers) => Finish::Streamed { trailers },
             Err(stop) => stopped(stop),
         }
@@ -501,8 +503,10 @@ struct Sending<'a, U> {
 
 impl<U: Future<Output = Result<(), Stop>>> Sending<'_, U> {
     /// Drives the request direction until `other` is done. A fault in the request ends both.
-    async fn beside<T>(&mut self, other: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
-        let mut other = pin!(other);
+    async fn beside<T>(
+        &mut self,
+        mut other: Pin<&mut impl Future<Output = Result<T, Stop>>>,
+    ) -> Result<T, Stop> {
         poll_fn(|cx| {
             use std::task::Poll;
             if !self.done {

@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, pending, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     time::Duration,
 };
 
@@ -28,13 +28,12 @@ impl From<Refusal> for Stop {
 }
 
 impl Forward {
-    /// Runs a step until it is done, the deadline passes, the caller goes away, the right to call ends, the gateway
+    /// Runs a step, which stays where its caller has it, until it is done, the deadline passes, the caller goes away, the right to call ends, the gateway
     /// stops, or a stream has been idle for too long.
     pub(super) async fn guarded<T>(
         &self,
-        step: impl Future<Output = Result<T, Stop>>,
+        mut step: Pin<&mut impl Future<Output = Result<T, Stop>>>,
     ) -> Result<T, Stop> {
-        let mut step = pin!(step);
         let mut ended = pin!(self.registered.ended());
         let mut late = pin!(async {
             match self.call.deadline {
