@@ -46,7 +46,10 @@ impl TraceParent {
 
     /// The header's value, in version 00.
     pub fn to_header(self) -> Option<HeaderValue> {
-        HeaderValue::try_from(self.to_string()).ok()
+        let mut value = HeaderValue::try_from(self.to_string()).ok()?;
+        // Each is another: kept in the HPACK table it would push out what comes again (RFC 7541 §2.3.2).
+        value.set_sensitive(true);
+        Some(value)
     }
 
     pub(crate) fn of(context: &SpanContext) -> Option<Self> {

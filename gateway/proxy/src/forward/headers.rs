@@ -74,7 +74,9 @@ impl Forward {
             // cuts it off and it could only tell of a cancelled call.
             let left = deadline.saturating_duration_since(Instant::now());
             let left = left.saturating_sub(HOP_SHARE.min(left / 20));
-            if let Ok(left) = HeaderValue::from_str(&wire::format_timeout(left)) {
+            if let Ok(mut left) = HeaderValue::from_str(&wire::format_timeout(left)) {
+                // Nearly each is another, as the exchange ids are.
+                left.set_sensitive(true);
                 map.insert(TIMEOUT, left);
             }
         }

@@ -105,7 +105,11 @@ impl ExchangeId {
     /// The ID as metadata.
     pub fn header_value(self) -> HeaderValue {
         // 36 characters, a slash and at most ten digits are always a header value.
-        HeaderValue::from_str(&self.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+        let value = HeaderValue::from_str(&self.to_string());
+        let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
+        // Each is another: kept in the HPACK table it would push out what comes again (RFC 7541 §2.3.2).
+        value.set_sensitive(true);
+        value
     }
 }
 
