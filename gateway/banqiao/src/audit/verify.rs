@@ -4,6 +4,10 @@ use std::{
     cmp::min,
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,10 +15,12 @@ use anyhow::Result;
 use banqiao_directory::CityCode;
 use banqiao_ledger::{
     StoreError,
-    verify::{FolderVerification, Progress, Step, Summary, Verification},
+    verify::{FolderVerification, Progress, StateError, Step, Summary, Verification},
 };
 use banqiao_tlog::note::{MAX_NOTE_BYTES, Verifier};
+use indicatif::ProgressBar;
 use serde_json::json;
+use tokio_util::task::TaskTracker;
 
 use super::fetch::{Site, WebArgs};
 use crate::{
@@ -48,7 +54,7 @@ pub struct Verify {
     keys: KeyArgs,
     /// Keep the state here, so that an interrupted verification can be gone on with by the same command. The file is
     /// removed when there is a verdict.
-    #[arg(long, value_name = "FILE", conflicts_with = "tiles")]
+    #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
@@ -99,9 +105,9 @@ impl Verify {
         let ended = match (&self.database, &self.tiles) {
             (Some(url), _) => self.database(url, keys, origin).await?,
             (None, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {
-                Some(fetched(&Site::new(url, &self.web)?, keys, origin).await?)
+                fetched(self, &Site::new(url, &self.web)?, keys, origin).await?
             }
-            (None, Some(folder)) => Some(tiles(Path::new(folder), keys, origin)?),
+            (None, Some(folder)) => tiles(self, Path::new(folder), keys, origin).await?,
             (None, None) => return Err(Stop::usage("name --database or --tiles").into()),
         };
         let Some((summary, finding)) = ended else {
@@ -136,13 +142,9 @@ impl Verify {
         if let Some(path) = &self.state
             && let Some(state) = read_state(path)?
         {
-            verification.resume(&state).map_err(|error| {
-                let text = format!(
-                    "cannot go on from {}; remove it to begin anew",
-                    path.display()
-                );
-                Stop::usage(text).caused_by(error)
-            })?;
+            verification
+                .resume(&state)
+                .map_err(|error| other_state(path, error))?;
         }
         let bar =
             entries_bar(verification.progress().size).with_position(verification.progress().done);
@@ -169,16 +171,16 @@ impl Verify {
                     break Some(Some((finding.index, chain(&finding.problem))));
                 }
                 Err(error) => {
-                    self.save(&verification)?;
+                    self.save(|| verification.state())?;
                     return Err(unreadable(error).into());
                 }
             }
             if interrupted {
-                self.save(&verification)?;
+                self.save(|| verification.state())?;
                 break None;
             }
             if saved.elapsed() >= SAVE_EVERY {
-                self.save(&verification)?;
+                self.save(|| verification.state())?;
                 saved = Instant::now();
             }
         };
@@ -191,9 +193,9 @@ impl Verify {
         Ok(Some((verification.summary(), finding)))
     }
 
-    fn save(&self, verification: &Verification) -> Result<()> {
+    fn save(&self, state: impl FnOnce() -> Vec<u8>) -> Result<()> {
         match &self.state {
-            Some(path) => replace(path, &verification.state()),
+            Some(path) => replace(path, &state()),
             None => Ok(()),
         }
     }
@@ -246,7 +248,91 @@ pub(crate) fn listed_keys(path: &Path, code: CityCode) -> Result<(Vec<Verifier>,
 /// What was verified, and the first index that fails with what is wrong.
 type Ended = (Summary, Option<(u64, String)>);
 
-fn tiles(folder: &Path, keys: Vec<Verifier>, origin: Option<String>) -> Result<Ended> {
+/// Whether somebody has asked the program to end.
+fn interrupts() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&interrupted);
+    // It ends with the program.
+    TaskTracker::new().spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            told.store(true, Ordering::Relaxed);
+        }
+    });
+    interrupted
+}
+
+/// The verification of a tile tree, and what has to be done between its steps.
+struct Stepping<'v> {
+    verify: &'v Verify,
+    bar: ProgressBar,
+    saved: Instant,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// What follows a step.
+enum Then {
+    Ended(Option<(u64, String)>),
+    GoOn,
+    Stop,
+}
+
+impl<'v> Stepping<'v> {
+    /// Goes on where an earlier one was interrupted.
+    fn begin(verify: &'v Verify, verification: &mut FolderVerification) -> Result<Self> {
+        if let Some(path) = &verify.state
+            && let Some(state) = read_state(path)?
+        {
+            verification
+                .resume(&state)
+                .map_err(|error| other_state(path, error))?;
+        }
+        let Progress { done, size } = verification.progress();
+        Ok(Self {
+            verify,
+            bar: entries_bar(size).with_position(done),
+            saved: Instant::now(),
+            interrupted: interrupts(),
+        })
+    }
+
+    fn after(&mut self, step: Step, verification: &FolderVerification) -> Result<Then> {
+        match step {
+            Step::More(progress) => self.bar.set_position(progress.done),
+            Step::Sound => return Ok(Then::Ended(None)),
+            Step::Unsound(finding) => {
+                return Ok(Then::Ended(Some((finding.index, chain(&finding.problem)))));
+            }
+        }
+        let interrupted = self.interrupted.load(Ordering::Relaxed);
+        if interrupted || self.saved.elapsed() >= SAVE_EVERY {
+            self.verify.save(|| verification.state())?;
+            self.saved = Instant::now();
+        }
+        Ok(if interrupted { Then::Stop } else { Then::GoOn })
+    }
+
+    /// `None`: interrupted.
+    fn end(
+        self,
+        finding: Option<Option<(u64, String)>>,
+        verification: &FolderVerification,
+    ) -> Result<Option<Ended>> {
+        self.bar.finish_and_clear();
+        let Some(finding) = finding else {
+            self.verify.say_interrupted(verification.progress());
+            return Ok(None);
+        };
+        self.verify.forget()?;
+        Ok(Some((verification.summary(), finding)))
+    }
+}
+
+async fn tiles(
+    verify: &Verify,
+    folder: &Path,
+    keys: Vec<Verifier>,
+    origin: Option<String>,
+) -> Result<Option<Ended>> {
     let unreadable = |error| Stop::unavailable("the tile tree cannot be read").caused_by(error);
     if !folder.is_dir() {
         let message = format!("--tiles: {} is no folder", folder.display());
@@ -254,26 +340,32 @@ fn tiles(folder: &Path, keys: Vec<Verifier>, origin: Option<String>) -> Result<E
     }
     let mut verification =
         FolderVerification::open(folder, keys, origin.as_deref()).map_err(unreadable)?;
-    let bar = entries_bar(verification.progress().size).with_position(verification.progress().done);
+    let mut stepping = Stepping::begin(verify, &mut verification)?;
     let finding = loop {
-        match verification.step().map_err(unreadable)? {
-            Step::More(progress) => bar.set_position(progress.done),
-            Step::Sound => break None,
-            Step::Unsound(finding) => break Some((finding.index, chain(&finding.problem))),
+        let step = verification.step().map_err(unreadable)?;
+        match stepping.after(step, &verification)? {
+            Then::Ended(finding) => break Some(finding),
+            Then::Stop => break None,
+            // Whoever waits for the interrupt gets a turn.
+            Then::GoOn => tokio::task::yield_now().await,
         }
     };
-    bar.finish_and_clear();
-    Ok((verification.summary(), finding))
+    stepping.end(finding, &verification)
 }
 
-async fn fetched(site: &Site, keys: Vec<Verifier>, origin: Option<String>) -> Result<Ended> {
+async fn fetched(
+    verify: &Verify,
+    site: &Site,
+    keys: Vec<Verifier>,
+    origin: Option<String>,
+) -> Result<Option<Ended>> {
     let unreachable = |error| Stop::unavailable("the tile tree cannot be fetched").caused_by(error);
     let note = site.file("checkpoint", MAX_NOTE_BYTES).await;
     let note = note
         .map_err(unreachable)?
         .ok_or_else(|| Stop::unavailable("there is no tile tree: it has no checkpoint"))?;
     let mut verification = FolderVerification::fetched(&note, keys, origin.as_deref());
-    let bar = entries_bar(verification.progress().size).with_position(verification.progress().done);
+    let mut stepping = Stepping::begin(verify, &mut verification)?;
     let mut ahead = None;
     let finding = loop {
         let Progress { done, size } = verification.progress();
@@ -284,7 +376,7 @@ async fn fetched(site: &Site, keys: Vec<Verifier>, origin: Option<String>) -> Re
         verification.give(files.map_err(unreachable)?);
         let next = min(done.saturating_add(FolderVerification::STEP), size);
         let wanted = verification.wanted(next);
-        let stepping = tokio::task::spawn_blocking(move || {
+        let working = tokio::task::spawn_blocking(move || {
             let step = verification.step();
             (verification, step)
         });
@@ -296,19 +388,27 @@ async fn fetched(site: &Site, keys: Vec<Verifier>, origin: Option<String>) -> Re
                 None
             }
         };
-        let (stepped, fetched) = tokio::join!(stepping, fetching);
+        let (stepped, fetched) = tokio::join!(working, fetching);
         let step;
         (verification, step) = stepped?;
         ahead = fetched;
         let step = step.map_err(|error| Stop::unavailable("a file is missing").caused_by(error))?;
-        match step {
-            Step::More(progress) => bar.set_position(progress.done),
-            Step::Sound => break None,
-            Step::Unsound(finding) => break Some((finding.index, chain(&finding.problem))),
+        match stepping.after(step, &verification)? {
+            Then::Ended(finding) => break Some(finding),
+            Then::Stop => break None,
+            Then::GoOn => {}
         }
     };
-    bar.finish_and_clear();
-    Ok((verification.summary(), finding))
+    stepping.end(finding, &verification)
+}
+
+/// A state that is not of this verification.
+fn other_state(path: &Path, error: StateError) -> Stop {
+    let text = format!(
+        "cannot go on from {}; remove it to begin anew",
+        path.display()
+    );
+    Stop::usage(text).caused_by(error)
 }
 
 /// A URL that is none is the caller's fault; all else is a database that cannot be read.

@@ -10,6 +10,7 @@ use std::{
 
 use banqiao_tlog::{
     checkpoint::{Checkpoint, CheckpointError},
+    hash::TreeHead,
     note::{MAX_NOTE_BYTES, Note, Verifier},
     tile::{
         BundleId, MAX_BUNDLE_BYTES, TileId, WIDTH, decode_bundle, partial_tiles, tiles_completed,
@@ -17,8 +18,9 @@ use banqiao_tlog::{
 };
 
 use super::{
-    Progress, Step, Summary,
+    Progress, StateError, Step, Summary,
     finding::{CheckpointProblem, Finding, Problem},
+    state,
     walk::{Trust, Walk},
 };
 
@@ -72,6 +74,8 @@ enum Files {
 pub struct FolderVerification {
     files: Files,
     checkpoint: String,
+    /// Size and root that it states.
+    head: TreeHead,
     size: u64,
     walk: Walk,
     over: Option<Step>,
@@ -116,13 +120,15 @@ impl FolderVerification {
         let mut begun = Self {
             files,
             checkpoint: String::from_utf8_lossy(bytes).into_owned(),
+            head: TreeHead::EMPTY,
             size: 0,
             walk: Walk::new(Trust::new(String::new(), keys.clone())),
             over: None,
         };
         match believed(bytes, keys, origin) {
-            Ok((size, trust)) => {
-                begun.size = size;
+            Ok((head, trust)) => {
+                begun.head = head;
+                begun.size = head.size;
                 begun.walk = Walk::new(trust);
             }
             Err(error) => {
@@ -161,6 +167,37 @@ impl FolderVerification {
     /// Gives the files that the next step wants; those of earlier steps are forgotten.
     pub fn give(&mut self, files: Fetched) {
         self.files = Files::Fetched(files);
+    }
+
+    /// Goes on from [`Self::state`] of an earlier verification of the same log with the same keys, also where the log has grown
+    /// since. What that one passed is believed; the head that it was made for must still be a head of the log.
+    ///
+    /// # Errors
+    ///
+    /// See [`StateError`]; the verification is unchanged then.
+    pub fn resume(&mut self, state: &[u8]) -> Result<(), StateError> {
+        // What is wrong with the checkpoint is told by the first step.
+        if self.over.is_some() {
+            return Ok(());
+        }
+        let mut walk = self.walk.clone();
+        state::load(&mut walk, state)?;
+        let before = walk
+            .earlier
+            .map_or_else(|| walk.tree.size(), |head| head.size);
+        if before > self.size {
+            let now = self.size;
+            let problem = Problem::RolledBack { before, now };
+            self.over = Some(unsound(Finding::new(now, problem)));
+        } else {
+            self.walk = walk;
+        }
+        Ok(())
+    }
+
+    /// The state after the last step, for [`Self::resume`]: at most 64 KiB and 24 bytes for each boot.
+    pub fn state(&self) -> Vec<u8> {
+        state::save(&self.walk, self.head)
     }
 
     /// How far it is.
@@ -232,7 +269,10 @@ impl FolderVerification {
                 return Ok(Some(Finding::new(begins, problem)));
             }
         };
-        for entry in entries.into_iter().take(usize::from(id.width())) {
+        // A log that has grown since an earlier part may go on within a bundle.
+        let taken = usize::try_from(begins % u64::from(WIDTH)).unwrap_or_default();
+        let entries = entries.into_iter().take(usize::from(id.width()));
+        for entry in entries.skip(taken) {
             let taken = match self.walk.entry(entry, None) {
                 Ok(taken) => taken,
                 Err(found) => return Ok(Some(found)),
@@ -297,12 +337,12 @@ fn unsound(finding: Finding) -> Step {
     Step::Unsound(Box::new(finding))
 }
 
-/// Size and origin that the checkpoint states, once its signature is verified where keys are given.
+/// Head and origin that the checkpoint states, once its signature is verified where keys are given.
 fn believed(
     bytes: &[u8],
     keys: Vec<Verifier>,
     origin: Option<&str>,
-) -> Result<(u64, Trust), CheckpointError> {
+) -> Result<(TreeHead, Trust), CheckpointError> {
     let note = Note::parse(bytes).map_err(CheckpointError::Note)?;
     let checkpoint: Checkpoint = note.text().parse()?;
     if origin.is_some_and(|origin| origin != checkpoint.origin()) {
@@ -312,7 +352,7 @@ fn believed(
     if trust.demanded {
         Checkpoint::open(&note, &trust.origin, &trust.keys)?;
     }
-    Ok((checkpoint.size(), trust))
+    Ok((checkpoint.head(), trust))
 }
 
 /// A file's bytes, cut off behind the limit, which no check then lets pass. `None` where there is no such file.

@@ -1,7 +1,7 @@
 //! A whole ledger verified from its database: what is sound passes, and whatever somebody changes behind the ledger's
 //! back is found, with the first index.
 
-use std::{collections::BTreeMap, fs, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::atomic::Ordering, time::Duration};
 
 use banqiao_ledger::{
     Append, Decoded, Ledger, decode,
@@ -31,6 +31,7 @@ on_both_stores! {
     tail_that_was_cut_off_is_found,
     tiles_and_checkpoints_that_were_changed_are_found,
     tile_tree_in_a_folder_is_verified,
+    verified_tile_tree_is_gone_on_with,
     uids_and_columns_that_were_changed_are_found,
 }
 
@@ -690,25 +691,99 @@ async fn growing_ledger_is_verified(bed: Bed) {
     ledger.close().await;
 }
 
-async fn tile_tree_in_a_folder_is_verified(bed: Bed) {
-    let ledger = bed.open("a").await;
-    grow(&ledger, 1_500).await;
-    let folder = tempfile::tempdir().unwrap();
+/// Writes the tile tree of a ledger of some size, which is the published one.
+async fn export(ledger: &Ledger, folder: &Path, size: u64) {
+    let reader = ledger.reader();
+    wait_for("the checkpoint", || async {
+        let head = reader.head().await.unwrap();
+        head.filter(|head| head.size() == size)
+    })
+    .await;
     let write = |name: String, bytes: &[u8]| {
-        let path = folder.path().join(name);
+        let path = folder.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     };
-    let reader = ledger.reader();
-    for id in tiles(1_500) {
+    for id in tiles(size) {
         let hashes = reader.tile(id).await.unwrap().unwrap();
         write(id.to_string(), hashes.as_flattened());
     }
-    for id in bundles(1_500) {
+    for id in bundles(size) {
         write(id.to_string(), &reader.bundle(id).await.unwrap().unwrap());
     }
     let note = reader.checkpoint().await.unwrap().unwrap();
     write("checkpoint".into(), note.as_bytes());
+}
+
+async fn verified_tile_tree_is_gone_on_with(bed: Bed) {
+    const FIRST: u64 = 8_700;
+    let ledger = bed.open("a").await;
+    grow(&ledger, FIRST.try_into().unwrap()).await;
+    let folder = tempfile::tempdir().unwrap();
+    export(&ledger, folder.path(), FIRST).await;
+    let begin = || FolderVerification::open(folder.path(), keys(), None).unwrap();
+    let finish = |mut verification: FolderVerification| loop {
+        match verification.step().unwrap() {
+            Step::More(_) => {}
+            Step::Sound => return Ok(verification.summary()),
+            Step::Unsound(found) => return Err(*found),
+        }
+    };
+    let resumed = |state: &[u8]| {
+        let mut verification = begin();
+        verification.resume(state).map(|()| verification)
+    };
+    let whole = finish(begin()).unwrap();
+    let mut states = Vec::new();
+    let mut interrupted = begin();
+    while let Step::More(progress) = interrupted.step().unwrap() {
+        let state = interrupted.state();
+        let again = resumed(&state).unwrap();
+        assert_eq!(again.progress(), progress);
+        assert_eq!(finish(again).unwrap(), whole);
+        states.push((progress.done, state));
+    }
+    let done: Vec<u64> = states.iter().map(|(done, _)| *done).collect();
+    assert_eq!(done, [4_096, 8_192, FIRST]);
+
+    // The log has grown meanwhile, and the last part ended within a bundle.
+    let before = tempfile::tempdir().unwrap();
+    export(&ledger, before.path(), FIRST).await;
+    grow(&ledger, 300).await;
+    export(&ledger, folder.path(), FIRST + 300).await;
+    for (_, state) in &states {
+        let summary = finish(resumed(state).unwrap()).unwrap();
+        assert_eq!(summary.head.size, FIRST + 300);
+    }
+    let newest = {
+        let mut verification = begin();
+        assert!(matches!(verification.step().unwrap(), Step::More(_)));
+        verification.state()
+    };
+    let mut older = FolderVerification::open(before.path(), keys(), None).unwrap();
+    older.resume(&newest).unwrap();
+    let found = finish(older).unwrap_err();
+    assert!(
+        matches!(found.problem, Problem::RolledBack { .. }),
+        "{found}"
+    );
+    let others = vec![signer(ORIGIN, 2).verifier().clone()];
+    let mut other = FolderVerification::open(folder.path(), others, None).unwrap();
+    other.resume(&newest).unwrap();
+    assert!(
+        finish(other).is_err(),
+        "its checkpoint is signed by no key of these"
+    );
+    let mut none = FolderVerification::open(folder.path(), Vec::new(), None).unwrap();
+    assert_eq!(none.resume(&newest), Err(StateError::Keys));
+    ledger.close().await;
+}
+
+async fn tile_tree_in_a_folder_is_verified(bed: Bed) {
+    let ledger = bed.open("a").await;
+    grow(&ledger, 1_500).await;
+    let folder = tempfile::tempdir().unwrap();
+    export(&ledger, folder.path(), 1_500).await;
     ledger.close().await;
     let verify = |keys| {
         let mut verification = FolderVerification::open(folder.path(), keys, None).unwrap();
