@@ -6,6 +6,7 @@
 //!   request ──▶ identifiers and rules ──▶ Violations ─┐
 //!   Database (SQLite | PostgreSQL) ──▶ faults ────────┴──▶ rescue ──▶ Status{ErrorInfo, BadRequest, RetryInfo}
 //!   file.toml ──▶ SettingsFile ──▶ settings, or every fault at once
+//!   dates, limits ──▶ calendar: the working days in which the law counts
 //! ```
 //!
 //! What it is not: it knows no service's messages, and it decides nothing about rights. The gateway does.
@@ -13,7 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
-mod calendar;
+pub mod calendar;
 mod caller;
 mod connection;
 mod database;

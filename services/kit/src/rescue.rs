@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::{
+    calendar::CalendarNotLoaded,
     caller::{ExchangeId, MetadataFault},
     rule::Violation,
 };
@@ -25,6 +26,9 @@ const NAMED: usize = 3;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
+    /// A limit runs into a year whose working days this service was not given. Trying again does not help; its operators do.
+    #[error(transparent)]
+    CalendarNotLoaded(#[from] CalendarNotLoaded),
     /// The caller's stream ended with an error of its own, which is passed on.
     #[error("the request stream broke off")]
     CallerBrokeOff(#[source] Box<Status>),
@@ -80,6 +84,9 @@ pub fn rescue(error: CallError, domain: &'static str, exchange: Option<ExchangeI
     log(&error, exchange);
     let mut details = ErrorDetails::new();
     let (code, reason, domain) = match &error {
+        CallError::CalendarNotLoaded(_) => {
+            (Code::FailedPrecondition, CalendarNotLoaded::REASON, domain)
+        }
         CallError::CallerBrokeOff(_) => return broken_off(error),
         CallError::CallerConflict { reason, .. } => (Code::FailedPrecondition, *reason, domain),
         CallError::CallerExceeds {
@@ -165,7 +172,7 @@ fn log(error: &CallError, exchange: Option<ExchangeId>) {
         CallError::Internal(_) => {
             tracing::error!(exchange, error = %Chain(error), "a call failed");
         }
-        CallError::StoreUnavailable(_) => {
+        CallError::CalendarNotLoaded(_) | CallError::StoreUnavailable(_) => {
             tracing::warn!(exchange, error = %Chain(error), "a call failed");
         }
         // The text of these names fields and rules, never values.
@@ -227,6 +234,7 @@ mod tests {
     fn each_error_has_its_code_reason_and_domain() {
         let (service, network) = ("banqiao.card", "banqiao");
         let own = [
+            CallError::CalendarNotLoaded(CalendarNotLoaded { year: 2027 }),
             CallError::Internal(secret()),
             CallError::Stopping,
             CallError::StoreUnavailable(secret()),
@@ -239,6 +247,7 @@ mod tests {
             (Code::InvalidArgument, "FIELD_INVALID", service),
             (Code::InvalidArgument, "METADATA_RESERVED", network),
             (Code::PermissionDenied, "IDENTITY_NOT_ALLOWED", network),
+            (Code::FailedPrecondition, "CALENDAR_NOT_LOADED", service),
             (Code::Internal, "INTERNAL", service),
             (Code::Unavailable, "DRAINING", network),
             (Code::Unavailable, "STORE_UNAVAILABLE", service),
