@@ -2,11 +2,13 @@
 
 use std::{fs, path::Path};
 
+use banqiao_directory::Clock;
 use banqiao_proto::ledger::v1::{EntryFilter, Kind};
 use banqiao_tests::{
     admin::Role,
     network::{City, Network, Plan, set},
 };
+use jiff::{Timestamp, tz::Offset};
 use serde_json::Value;
 
 use crate::commands;
@@ -70,8 +72,15 @@ async fn succeeds(city: &City, role: Role, arguments: &[&str]) -> String {
     said
 }
 
-/// What an auditor sees of the old entries.
-async fn seen(city: &City) -> Vec<String> {
+/// The date of so many days ago.
+fn day(ago: i64) -> String {
+    let us = Clock::system().now_us() - ago * 86_400_000_000;
+    let time = Timestamp::from_microsecond(us).unwrap();
+    Offset::UTC.to_datetime(time).date().to_string()
+}
+
+/// What an auditor sees of the old entries. Of a day, not of a time before now: asked again it is the same.
+async fn seen(city: &City, [since, until]: [&str; 2]) -> Vec<String> {
     let mut seen = Vec::new();
     let search = ["audit", "search", "--json"];
     for more in [
@@ -79,7 +88,7 @@ async fn seen(city: &City) -> Vec<String> {
         &[
             "--until", "200d", "--limit", "40", "--city", "370600", "--kind", "close",
         ],
-        &["--limit", "40", "--since", "350d", "--until", "349d"],
+        &["--limit", "40", "--since", since, "--until", until],
         &[
             "--until",
             "200d",
@@ -103,7 +112,8 @@ async fn seen(city: &City) -> Vec<String> {
 async fn old_entries_are_archived_and_still_found() {
     let mut network = network().await;
     let qingdao = &network.cities[0];
-    let before = seen(qingdao).await;
+    let (since, until) = (day(350), day(349));
+    let before = seen(qingdao, [&since, &until]).await;
     let dry = succeeds(qingdao, Role::Operator, &["archive", "--dry-run"]).await;
     assert!(
         dry.contains("12288 entries would be archived, from index 0 to 12287"),
@@ -123,7 +133,7 @@ async fn old_entries_are_archived_and_still_found() {
     let told: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(told["archived"], ARCHIVED);
     assert_eq!(told["dropped"], ARCHIVED);
-    assert_eq!(seen(qingdao).await, before);
+    assert_eq!(seen(qingdao, [&since, &until]).await, before);
     let status = qingdao.admin().status().await.unwrap();
     assert_eq!(status.ledger_archived, ARCHIVED);
     let filter = EntryFilter {
