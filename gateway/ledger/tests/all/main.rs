@@ -26,3 +26,4 @@ mod sqlite_faults;
 mod standing;
 mod tree;
 mod verify;
+mod verify_tiles;
