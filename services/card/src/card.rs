@@ -4,7 +4,7 @@ use std::fmt;
 
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    Broken, Rule, Violation, Violations,
+    Broken, Rule, RuleTable, Violation, Violations,
     identifier::{CitizenId, DivisionCode},
 };
 use banqiao_proto::card::v1::{CardRecord, CardState};
@@ -65,6 +65,26 @@ const SPECIFICATION: Rule = Rule::design(
 );
 const RECORD_MISSING: Rule =
     Rule::design("RECORD_MISSING", "a line carries a card", "card service");
+
+pub(crate) fn rules() -> RuleTable {
+    const NAMED: &[&str] = &["VerifyCard", "ReportLoss", "ImportCards"];
+    const IMPORT: &[&str] = &["ImportCards", "banqiao-card import"];
+    RuleTable::new("The record of a card")
+        .fields([&CARD_NUMBER, &CHIP_CODE, &NAME], NAMED)
+        .fields(
+            [
+                &DATE,
+                &ISSUED_IN_FUTURE,
+                &EXPIRES_BEFORE_ISSUE,
+                &OTHER_CITY,
+                &STATE_MISSING,
+                &STATE_COMPUTED,
+                &SPECIFICATION,
+                &RECORD_MISSING,
+            ],
+            IMPORT,
+        )
+}
 
 /// Longest name in characters: the longest names of several parts stay far below.
 const MAX_NAME: usize = 60;

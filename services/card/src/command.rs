@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use banqiao_card::{
     CardConfig, Cards, IMPORT_BATCH, ImportCounts, LineOutcome, RefusedReport, SheetLine,
-    SheetReader, Store, synthetic, write_sheet,
+    SheetReader, Store, rulebook, synthetic, write_sheet,
 };
 use banqiao_directory::{CityCode, Clock};
 use banqiao_proto::card::v1::ImportCardsRequest;
@@ -138,6 +138,17 @@ impl Import<'_> {
         }
         Ok(true)
     }
+}
+
+/// Writes the table of rules to stdout.
+pub(crate) fn rules(json: bool) -> anyhow::Result<()> {
+    let (book, mut out) = (rulebook(), io::stdout().lock());
+    if json {
+        writeln!(out, "{:#}", book.json())?;
+    } else {
+        write!(out, "{}", book.markdown())?;
+    }
+    Ok(())
 }
 
 /// Writes synthetic cards to stdout.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use banqiao_kit::{Rule, Violation, civil_date};
+use banqiao_kit::{Rule, RuleTable, Violation, civil_date};
 use banqiao_proto::card::v1::{ImportCardsRequest, ImportOutcome, ImportResult};
 
 use crate::{
@@ -40,6 +40,14 @@ const LOSS_STANDS: Rule = Rule::design(
     "a loss that was reported through the network is not lifted by an import, whose data may be older than the report",
     "card service",
 );
+
+pub(crate) fn rules() -> RuleTable {
+    const IMPORT: &[&str] = &["ImportCards", "banqiao-card import"];
+    RuleTable::new("Imports").fields(
+        [&HOLDER_CHANGED, &CHIP_TAKEN, &TRANSITION, &LOSS_STANDS],
+        IMPORT,
+    )
+}
 
 /// Counts of an import, and one result for each line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

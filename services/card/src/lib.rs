@@ -19,6 +19,7 @@ mod import;
 mod instance;
 mod loss;
 mod request;
+mod rules;
 mod service;
 mod sheet;
 pub mod state;
@@ -33,6 +34,7 @@ pub use import::{IMPORT_BATCH, ImportCounts, LineOutcome};
 pub use instance::{Instance, RunError, run};
 pub use loss::ReportError;
 pub use request::{CardKey, Function, Lookup, LossReport, Verify, WatchFrom};
+pub use rules::rulebook;
 pub use service::{CardServer, DOMAIN, MAX_IMPORT_LINES};
 pub use sheet::{COLUMNS, RefusedReport, SheetError, SheetLine, SheetReader, write_sheet};
 pub use store::{

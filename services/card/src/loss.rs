@@ -1,7 +1,7 @@
 //! 挂失: loss reports, and the end of temporary ones.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use banqiao_kit::{CallError, Caller, Violation, civil_date};
+use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable, Violation, civil_date};
 use banqiao_proto::card::v1::{CardState, ReportLossResponse};
 
 use crate::{
@@ -14,6 +14,39 @@ use crate::{
         Actor, Cause, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
     },
 };
+
+pub(crate) const TRANSITION_NOT_ALLOWED: Refusal = Refusal::conflict(
+    Rule::design(
+        "TRANSITION_NOT_ALLOWED",
+        "a state changes only as the table of transitions says; who names number and name of the card learns its state",
+        "人社 portal service codes; project proposal of transitions",
+    )
+    .remedy("ask for what the state allows, or let the holder turn to the issuing city"),
+);
+const TEMPORARY_LOSS_ENDS: Rule = Rule::quoted(
+    "TEMPORARY_LOSS_ENDS",
+    "a temporary loss has a term and ends by itself (`temporary_loss_social`, `temporary_loss_financial`); reporting it again does not prolong it",
+    "省人社厅 2022-09-28",
+);
+const ACCEPTED_ANYWHERE: Rule = Rule::design(
+    "LOSS_ACCEPTED_ANYWHERE",
+    "a loss is reported in any city, and is in force at the issuing city when the answer comes",
+    "鲁政发〔2020〕2号 (十七); 社会保险经办条例 art. 7",
+);
+const NOTHING_MATCHED: Rule = Rule::design(
+    "NOTHING_MATCHED",
+    "when number, name or chip do not belong together the answer is empty and does not say which",
+    "个人信息保护法 art. 6",
+);
+
+pub(crate) fn rules() -> RuleTable {
+    const LOSS: &[&str] = &["ReportLoss"];
+    RuleTable::new("Changes of state")
+        .refusal(&TRANSITION_NOT_ALLOWED, LOSS)
+        .answer(&TEMPORARY_LOSS_ENDS, LOSS)
+        .answer(&ACCEPTED_ANYWHERE, LOSS)
+        .answer(&NOTHING_MATCHED, &["VerifyCard", "ReportLoss"])
+}
 
 /// How often a decision is made again after another change came first. Each time, somebody else got on.
 const ATTEMPTS: usize = 16;
@@ -51,15 +84,13 @@ impl From<ReportError> for CallError {
                     rule,
                 }])
             }
-            ReportError::CallerTransition { function, shown } => Self::CallerConflict {
-                reason: "TRANSITION_NOT_ALLOWED",
-                message: format!(
+            ReportError::CallerTransition { function, shown } => {
+                TRANSITION_NOT_ALLOWED.because(format!(
                     "the {} is in {}: from there it cannot be reported lost",
                     function.shown().as_str_name(),
                     shown.as_str_name()
-                )
-                .into(),
-            },
+                ))
+            }
             ReportError::Store(error) => error.into(),
         }
     }

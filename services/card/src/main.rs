@@ -54,6 +54,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Writes every rule by which the service refuses or answers, with its source, as Markdown.
+    Rules {
+        /// Writes JSON instead.
+        #[arg(long)]
+        json: bool,
+    },
     /// Writes synthetic cards as CSV to stdout: nobody's, and the same for the same seed.
     Generate {
         /// City code, such as 370200.
@@ -114,6 +120,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::SUCCESS
             })
+        }
+        Command::Rules { json } => {
+            command::rules(json)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Generate { city, count, seed } => {
             command::generate(city, count, seed)?;

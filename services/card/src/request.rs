@@ -2,7 +2,7 @@
 
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    Broken, Rule, Violation, Violations,
+    Broken, Rule, RuleTable, Violation, Violations,
     identifier::{CitizenId, DivisionCode, DivisionKind},
 };
 use banqiao_proto::card::v1::{
@@ -55,6 +55,24 @@ pub(crate) const REQUEST_ID_REUSED: Rule = Rule::design(
     "this request id was used for another report: choose a new one",
     "card service",
 );
+
+pub(crate) fn rules() -> RuleTable {
+    const LOSS: &[&str] = &["ReportLoss"];
+    RuleTable::new("Requests")
+        .field(&KEY, &["VerifyCard", "ReportLoss"])
+        .field(&SERVICE_CODE, &["VerifyCard"])
+        .fields(
+            [
+                &REQUEST_ID,
+                &REQUEST_ID_REUSED,
+                &LOSS_KIND,
+                &FUNCTION,
+                &REPORTED_IN,
+            ],
+            LOSS,
+        )
+        .field(&CURSOR, &["WatchCardStates"])
+}
 
 /// How a card is found.
 #[derive(Clone, Debug, PartialEq, Eq)]

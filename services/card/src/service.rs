@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use banqiao_directory::TrustDomain;
-use banqiao_kit::{CallError, Caller, ExchangeId, civil_date, rescue};
+use banqiao_kit::{CallError, Caller, ExchangeId, Refusal, Rule, RuleTable, civil_date, rescue};
 use banqiao_proto::card::v1::{
     ImportCardsRequest, ImportCardsResponse, ReportLossRequest, ReportLossResponse,
     VerifyCardRequest, VerifyCardResponse, WatchCardStatesRequest, WatchCardStatesResponse,
@@ -31,6 +31,39 @@ pub const MAX_IMPORT_LINES: usize = 200_000;
 const IMPORTS_AT_ONCE: usize = 2;
 /// When to try again while others import: a call of the longest import takes about this.
 const IMPORT_RETRY: Duration = Duration::from_secs(30);
+
+const ISSUER_ONLY: Refusal = Refusal::forbidden(
+    Rule::design(
+        "ISSUER_ONLY",
+        "records and their history belong to the bureau that issued the cards: only systems of its own city read or replace them",
+        "社会保险经办条例 art. 38, 49",
+    )
+    .remedy("ask the issuing city's bureau"),
+);
+const TOO_MANY_IMPORTS: Refusal = Refusal::exceeds(
+    Rule::design(
+        "TOO_MANY_IMPORTS",
+        "a service takes two imports at once",
+        "card service",
+    )
+    .remedy("send the import again after the delay in RetryInfo"),
+);
+const IMPORT_TOO_LONG: Refusal = Refusal::exceeds(
+    Rule::design(
+        "IMPORT_TOO_LONG",
+        "a call takes 200000 lines; those that were taken stay",
+        "card service",
+    )
+    .remedy("send the rest in another call"),
+);
+
+pub(crate) fn rules() -> RuleTable {
+    const IMPORT: &[&str] = &["ImportCards"];
+    RuleTable::new("Who may call, and how much")
+        .refusal(&ISSUER_ONLY, IMPORT)
+        .refusal(&TOO_MANY_IMPORTS, IMPORT)
+        .refusal(&IMPORT_TOO_LONG, IMPORT)
+}
 
 /// The service of a city.
 #[derive(Clone, Debug)]
@@ -62,19 +95,14 @@ impl CardServer {
         mut lines: Streaming<ImportCardsRequest>,
     ) -> Result<ImportCardsResponse, CallError> {
         if *caller.client.trust_domain() != self.home {
-            return Err(CallError::CallerForbidden {
-                reason: "ISSUER_ONLY",
-                message: "only systems of the issuing city import its cards".into(),
-            });
+            return Err(ISSUER_ONLY.because("only systems of the issuing city import its cards"));
         }
-        let _place = self
-            .imports
-            .try_acquire()
-            .map_err(|_| CallError::CallerExceeds {
-                reason: "TOO_MANY_IMPORTS",
-                message: format!("this service takes {IMPORTS_AT_ONCE} imports at once").into(),
-                retry_after: Some(IMPORT_RETRY),
-            })?;
+        let _place = self.imports.try_acquire().map_err(|_| {
+            TOO_MANY_IMPORTS.for_now(
+                format!("this service takes {IMPORTS_AT_ONCE} imports at once"),
+                IMPORT_RETRY,
+            )
+        })?;
         let call = Some((caller.client.clone(), caller.exchange));
         let actor = Actor {
             city: self.cards.city(),
@@ -112,14 +140,9 @@ impl CardServer {
                 });
             }
             if results.len() + batch.len() > MAX_IMPORT_LINES {
-                return Err(CallError::CallerExceeds {
-                    reason: "IMPORT_TOO_LONG",
-                    message: format!(
-                        "a call takes {MAX_IMPORT_LINES} lines; those before stay: send the rest in another"
-                    )
-                    .into(),
-                    retry_after: None,
-                });
+                return Err(IMPORT_TOO_LONG.because(format!(
+                    "a call takes {MAX_IMPORT_LINES} lines; those before stay"
+                )));
             }
         }
     }

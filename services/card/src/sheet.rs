@@ -2,7 +2,7 @@
 
 use std::io;
 
-use banqiao_kit::{Rule, Violation};
+use banqiao_kit::{Rule, RuleTable, Violation};
 use banqiao_proto::card::v1::{CardRecord, CardState};
 
 /// The columns; all are required in the header.
@@ -43,6 +43,13 @@ const STATE_NAME: Rule = Rule::design(
     "省人社厅 2022-09-28",
 );
 const ELECTRONIC: Rule = Rule::design("ELECTRONIC", "electronic is true or false", "card service");
+
+pub(crate) fn rules() -> RuleTable {
+    RuleTable::new("CSV files").fields(
+        [&UTF8, &COLUMN_COUNT, &STATE_NAME, &ELECTRONIC],
+        &["banqiao-card import"],
+    )
+}
 
 /// Why a sheet cannot be read at all.
 #[derive(Debug, thiserror::Error)]

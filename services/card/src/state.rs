@@ -9,7 +9,7 @@
 //!
 //! EXPIRED is never stored: it is what every state but CANCELLED shows after the last day of validity.
 
-use banqiao_kit::Certainty;
+use banqiao_kit::{Certainty, Rule, RuleTable, TransitionRow};
 use banqiao_proto::card::v1::{CardState, ElectronicCardState, LossKind};
 use jiff::civil::Date;
 
@@ -78,6 +78,22 @@ pub enum Event {
     ReportTemporaryLoss,
     /// 《PIN_RESET》.
     ResetPin,
+}
+
+impl Event {
+    /// The event as the table of rules writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Activate => "ACTIVATE 启用",
+            Self::Cancel => "CANCEL 注销, REPLACE 补领, RENEW 换领",
+            Self::EndTemporaryLoss => "the term of a temporary loss ends",
+            Self::LiftLoss => "UNLOSS 解挂",
+            Self::LockPin => "six wrong PINs in a row",
+            Self::ReportLoss => "LOSS 正式挂失",
+            Self::ReportTemporaryLoss => "TEMP_LOSS 临时挂失",
+            Self::ResetPin => "PIN_RESET 密码重置",
+        }
+    }
 }
 
 /// A row of the table of transitions.
@@ -217,6 +233,45 @@ pub const TRANSITIONS: &[Transition] = &[
         Certainty::Design,
     ),
 ];
+
+const APART: Rule = Rule::quoted(
+    "FUNCTIONS_APART",
+    "社保功能 and 金融功能 each have their own state; what happens to one leaves the other as it is",
+    NOTICE,
+);
+const EXPIRED: Rule = Rule::design(
+    "EXPIRED_COMPUTED",
+    "from the day after its last day every card that is not cancelled shows EXPIRED; nothing is written for it",
+    "card service",
+);
+const ELECTRONIC_FOLLOWS: Rule = Rule::quoted(
+    "ELECTRONIC_FOLLOWS",
+    "an electronic card stands to its physical card one to one and follows its 社保功能: NORMAL, usable; TEMP_LOST, \
+     usable with the holder's own authorisation; CANCELLED, not usable for personal business",
+    NOTICE,
+);
+const ELECTRONIC_CAUTIOUS: Rule = Rule::design(
+    "ELECTRONIC_CAUTIOUS",
+    "where the notice says nothing: LOCKED, usable with the holder's own authorisation; SEALED, LOST and EXPIRED, not usable",
+    "card service",
+);
+
+/// The rules of states, and the machine of each function.
+pub(crate) fn rules() -> RuleTable {
+    const SHOWN: &[&str] = &["VerifyCard"];
+    RuleTable::new("States and transitions")
+        .answer(&APART, &["ReportLoss", "ImportCards", "VerifyCard"])
+        .answer(&EXPIRED, SHOWN)
+        .answer(&ELECTRONIC_FOLLOWS, SHOWN)
+        .answer(&ELECTRONIC_CAUTIOUS, SHOWN)
+        .transitions(TRANSITIONS.iter().map(|row| TransitionRow {
+            from: row.from.shown().as_str_name(),
+            event: row.event.name(),
+            to: row.to.shown().as_str_name(),
+            source: row.source,
+            certainty: row.certainty,
+        }))
+}
 
 /// The state after an event; none when the table does not hold it.
 pub fn next(from: State, event: Event) -> Option<State> {

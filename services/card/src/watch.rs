@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use banqiao_kit::CallError;
+use banqiao_kit::{CallError, Refusal, Rule, RuleTable};
 use banqiao_proto::card::v1::{CardState, CardStateChange, WatchCardStatesResponse};
 use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,6 +16,19 @@ use crate::{
     request::WatchFrom,
     store::{Change, Store},
 };
+
+const TOO_MANY_WATCHES: Refusal = Refusal::exceeds(
+    Rule::design(
+        "TOO_MANY_WATCHES",
+        "a service carries a bounded number of watches (`watch_limit`)",
+        "card service",
+    )
+    .remedy("open the watch again after the delay in RetryInfo, or at another replica"),
+);
+
+pub(crate) fn rules() -> RuleTable {
+    RuleTable::new("Watching").refusal(&TOO_MANY_WATCHES, &["WatchCardStates"])
+}
 
 /// Changes that are read at once, about 30 KiB.
 const PAGE: i64 = 128;
@@ -96,18 +109,15 @@ impl Watches {
         impl Stream<Item = Result<WatchCardStatesResponse, CallError>> + Send + 'static,
         CallError,
     > {
-        let place =
-            Arc::clone(&self.places)
-                .try_acquire_owned()
-                .map_err(|_| CallError::CallerExceeds {
-                    reason: "TOO_MANY_WATCHES",
-                    message: format!(
-                        "this service carries {} watches at once",
-                        self.settings.limit
-                    )
-                    .into(),
-                    retry_after: Some(self.settings.heartbeat),
-                })?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            TOO_MANY_WATCHES.for_now(
+                format!(
+                    "this service carries {} watches at once",
+                    self.settings.limit
+                ),
+                self.settings.heartbeat,
+            )
+        })?;
         let heads = self.store.heads();
         let head = self.store.poll_head().await?;
         let cursor = match from {

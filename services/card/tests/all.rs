@@ -19,6 +19,8 @@ mod imports;
 mod losses;
 #[path = "all/postgres.rs"]
 mod postgres;
+#[path = "all/rules.rs"]
+mod rules;
 #[path = "all/scene.rs"]
 mod scene;
 #[path = "all/suite.rs"]

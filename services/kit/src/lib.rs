@@ -21,6 +21,7 @@ mod database;
 pub mod identifier;
 mod rescue;
 mod rule;
+mod rulebook;
 mod server;
 mod settings;
 mod stop;
@@ -33,8 +34,9 @@ pub use database::{
     Database, DatabaseError, DatabaseSettings, DatabaseUrl, FaultKind, Migrations, SqliteDatabase,
     classify,
 };
-pub use rescue::{CallError, NETWORK_DOMAIN, rescue};
+pub use rescue::{CallError, NETWORK_DOMAIN, rescue, shared_rules};
 pub use rule::{Broken, Certainty, Rule, Violation, Violations};
+pub use rulebook::{Effect, Refusal, RuleRow, RuleTable, Rulebook, TransitionRow};
 pub use server::{DEFAULT_DRAIN, Server, ServerError, Service};
 pub use settings::{Section, SettingFault, SettingFaults, SettingsFile};
 pub use stop::stop_signal;

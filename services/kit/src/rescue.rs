@@ -10,7 +10,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use crate::{
     calendar::CalendarNotLoaded,
     caller::{ExchangeId, MetadataFault},
-    rule::Violation,
+    rule::{Rule, Violation},
+    rulebook::{Refusal, RuleTable},
 };
 
 /// Domain of the reasons that gateways and every service share: `banqiao.exchange.v1.Reason`.
@@ -21,6 +22,43 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How many violations the text of a status names; `BadRequest` holds all of them.
 const NAMED: usize = 3;
+
+const CALENDAR_NOT_LOADED: Refusal = Refusal::conflict(
+    Rule::quoted(
+        CalendarNotLoaded::REASON,
+        "a limit in working days is counted only in years whose holidays were announced and loaded",
+        "行政许可法 art. 82; 国务院办公厅, notices of holidays",
+    )
+    .remedy("ask the service's operators to load the notice of that year (`work_calendar`)"),
+);
+const INTERNAL: Refusal = Refusal {
+    rule: Rule::design(
+        "INTERNAL",
+        "the service met a fault of its own",
+        "services/kit",
+    )
+    .remedy("tell the service's operators the exchange id"),
+    code: Code::Internal,
+};
+const STORE_UNAVAILABLE: Refusal = Refusal {
+    rule: Rule::design(
+        "STORE_UNAVAILABLE",
+        "nothing is answered while the service's database is away",
+        "services/kit",
+    )
+    .remedy("send the same request, with its request id, after the delay in RetryInfo"),
+    code: Code::Unavailable,
+};
+
+/// The refusals that any method of any service can end in. Those of the gateways and of the network's metadata are in
+/// gateway/REASONS.md.
+pub fn shared_rules() -> RuleTable {
+    const EVERY: &[&str] = &["every method"];
+    RuleTable::new("Every service")
+        .refusal(&CALENDAR_NOT_LOADED, EVERY)
+        .refusal(&INTERNAL, EVERY)
+        .refusal(&STORE_UNAVAILABLE, EVERY)
+}
 
 /// Why a service does not do what it was asked. Grouped by whose fault it is.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +105,16 @@ pub enum CallError {
     /// The metadata of the hop from gateway to service.
     #[error(transparent)]
     CallerMetadata(#[from] MetadataFault),
+    /// A rule of the service refuses the call.
+    #[error("{message}; {}", .refusal.rule.remedy)]
+    CallerRefused {
+        /// The rule; its code is the reason.
+        refusal: &'static Refusal,
+        /// How it stands here: what the caller can read.
+        message: Cow<'static, str>,
+        /// When to try again; unset where trying again does not help.
+        retry_after: Option<Duration>,
+    },
     /// A fault of this service.
     #[error("internal fault")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
@@ -84,9 +132,11 @@ pub fn rescue(error: CallError, domain: &'static str, exchange: Option<ExchangeI
     log(&error, exchange);
     let mut details = ErrorDetails::new();
     let (code, reason, domain) = match &error {
-        CallError::CalendarNotLoaded(_) => {
-            (Code::FailedPrecondition, CalendarNotLoaded::REASON, domain)
-        }
+        CallError::CalendarNotLoaded(_) => (
+            CALENDAR_NOT_LOADED.code,
+            CALENDAR_NOT_LOADED.rule.code,
+            domain,
+        ),
         CallError::CallerBrokeOff(_) => return broken_off(error),
         CallError::CallerConflict { reason, .. } => (Code::FailedPrecondition, *reason, domain),
         CallError::CallerExceeds {
@@ -106,22 +156,35 @@ pub fn rescue(error: CallError, domain: &'static str, exchange: Option<ExchangeI
         }
         CallError::CallerMetadata(fault) => network(fault.reason),
         CallError::CallerNotGateway => network(Reason::IdentityNotAllowed),
-        CallError::Internal(_) => (Code::Internal, "INTERNAL", domain),
+        CallError::CallerRefused {
+            refusal,
+            retry_after,
+            ..
+        } => {
+            if let Some(delay) = retry_after {
+                details.set_retry_info(Some(*delay));
+            }
+            (refusal.code, refusal.rule.code, domain)
+        }
+        CallError::Internal(_) => (INTERNAL.code, INTERNAL.rule.code, domain),
         CallError::Stopping => {
             details.set_retry_info(Some(RETRY_AFTER));
             network(Reason::Draining)
         }
         CallError::StoreUnavailable(_) => {
             details.set_retry_info(Some(RETRY_AFTER));
-            (Code::Unavailable, "STORE_UNAVAILABLE", domain)
+            (STORE_UNAVAILABLE.code, STORE_UNAVAILABLE.rule.code, domain)
         }
     };
-    let metadata = exchange.map(|exchange| ("exchange".to_owned(), exchange.to_string()));
-    details.set_error_info(
-        reason,
-        domain,
-        metadata.into_iter().collect::<HashMap<_, _>>(),
-    );
+    let exchange = exchange.map(|exchange| ("exchange".to_owned(), exchange.to_string()));
+    let rule = match &error {
+        CallError::CallerRefused { refusal, .. } => {
+            Some(("rule".to_owned(), refusal.rule.to_string()))
+        }
+        _ => None,
+    };
+    let metadata: HashMap<_, _> = exchange.into_iter().chain(rule).collect();
+    details.set_error_info(reason, domain, metadata);
     Status::with_error_details(code, message(&error), details)
 }
 
@@ -186,6 +249,9 @@ mod tests {
     use crate::rule::Rule;
 
     const RULE: Rule = Rule::quoted("LENGTH", "18 characters", "GB 11643-1999");
+    const TOO_EARLY: Refusal = Refusal::conflict(
+        Rule::quoted("TOO_EARLY", "not before May", "notice 2").remedy("come in May"),
+    );
 
     fn secret() -> Box<dyn Error + Send + Sync> {
         "password=hunter2 number 370202199001010007".into()
@@ -254,6 +320,22 @@ mod tests {
         ];
         let expected = expected.map(|(code, reason, domain)| (code, reason.into(), domain.into()));
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_refusal_names_its_rule_and_what_to_do() {
+        let error = TOO_EARLY.for_now("it is April", RETRY_AFTER);
+        let status = rescue(error, "banqiao.card", None);
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.message(), "it is April; come in May");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(
+            (&*info.reason, &*info.domain),
+            ("TOO_EARLY", "banqiao.card")
+        );
+        assert_eq!(info.metadata["rule"], "not before May (notice 2, Q)");
+        let retry = status.get_details_retry_info().unwrap();
+        assert_eq!(retry.retry_delay, Some(RETRY_AFTER));
     }
 
     #[test]

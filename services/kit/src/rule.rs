@@ -35,9 +35,17 @@ pub struct Rule {
     pub source: &'static str,
     /// How certain the rule is.
     pub certainty: Certainty,
+    /// What whoever broke it does about it; empty where the text says it already.
+    pub remedy: &'static str,
 }
 
 impl Rule {
+    /// Says what whoever breaks the rule does about it.
+    #[must_use]
+    pub const fn remedy(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
+    }
+
     /// A rule that this project set itself.
     pub const fn design(code: &'static str, text: &'static str, source: &'static str) -> Self {
         Self {
@@ -45,6 +53,7 @@ impl Rule {
             text,
             source,
             certainty: Certainty::Design,
+            remedy: "",
         }
     }
 
@@ -55,6 +64,7 @@ impl Rule {
             text,
             source,
             certainty: Certainty::Memory,
+            remedy: "",
         }
     }
 
@@ -65,6 +75,7 @@ impl Rule {
             text,
             source,
             certainty: Certainty::Quoted,
+            remedy: "",
         }
     }
 }

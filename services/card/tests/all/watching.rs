@@ -111,8 +111,14 @@ pub(crate) async fn watches_are_bounded_and_end_with_the_service(scene: Scene) {
     let refused = watches.open(WatchFrom::Now).await.err().unwrap();
     assert!(matches!(
         refused,
-        CallError::CallerExceeds {
-            reason: "TOO_MANY_WATCHES",
+        CallError::CallerRefused {
+            refusal: banqiao_kit::Refusal {
+                rule: banqiao_kit::Rule {
+                    code: "TOO_MANY_WATCHES",
+                    ..
+                },
+                ..
+            },
             ..
         }
     ));

@@ -1,0 +1,35 @@
+//! Every rule of the service in one book: a table from each module, in the order in which a reader meets them.
+
+use banqiao_kit::{
+    RuleTable, Rulebook,
+    identifier::{CITIZEN_ID_RULES, DIVISION_RULES},
+    shared_rules,
+};
+
+use crate::{card, import, loss, request, service, sheet, state, watch};
+
+/// The rules by which this service refuses and answers: the constants that the code applies.
+pub fn rulebook() -> Rulebook {
+    Rulebook {
+        program: "banqiao-card",
+        domain: service::DOMAIN,
+        tables: vec![
+            state::rules(),
+            loss::rules(),
+            request::rules(),
+            identifiers(),
+            card::rules(),
+            import::rules(),
+            sheet::rules(),
+            service::rules(),
+            watch::rules(),
+            shared_rules(),
+        ],
+    }
+}
+
+fn identifiers() -> RuleTable {
+    RuleTable::new("Identifiers")
+        .fields(CITIZEN_ID_RULES, &["every method"])
+        .fields(DIVISION_RULES, &["ReportLoss", "ImportCards"])
+}
