@@ -3,6 +3,7 @@
 //! A [`ServiceSet`] is one encoded `google.protobuf.FileDescriptorSet`, addressed by its SHA-256; a [`Catalog`] is
 //! an immutable view over several of them. Services need no option of ours: without one the stated defaults hold.
 
+mod ask_all;
 mod encoded;
 mod field;
 mod finding;
@@ -12,6 +13,7 @@ mod set;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub use ask_all::{AskAll, CITY_FIELD};
 pub use field::{disclosure_groups, field_at, field_rule};
 pub use finding::Finding;
 pub use service::{
@@ -23,6 +25,14 @@ pub use set::{MAX_DESCRIPTOR_SET_BYTES, ServiceSet};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
+    /// A method states `ask_all` and has not the shape for it, or fences it with what is no purpose or city.
+    #[error("{method} cannot be asked of all cities: {fault}")]
+    AskAll {
+        /// `package.Service/Method`.
+        method: String,
+        /// What is wrong, and what to do.
+        fault: String,
+    },
     /// Two different descriptor sets define one service.
     #[error(
         "service {service} is described by two descriptor sets, {} and {}: replace one of them",

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use banqiao_directory::{Catalog, Method, Service, SpiffeId};
+use banqiao_directory::{CITY_FIELD, Catalog, Method, Service, SpiffeId};
 use banqiao_policy::{ClientPattern, Disclosed, Grant};
 use parking_lot::Mutex;
 
@@ -131,7 +131,9 @@ impl MethodPlan {
             Disclosed::Field(path) => path.to_string(),
             Disclosed::Group(name) => format!("group:{name}"),
         });
-        let named: Vec<String> = named.collect();
+        // Who asks all cities must be able to tell which of them a message is from.
+        let city = self.method.ask_all.as_ref().map(|_| CITY_FIELD.to_owned());
+        let named: Vec<String> = named.chain(city).collect();
         let named: Vec<&str> = named.iter().map(String::as_str).collect();
         let mask = Arc::new(DisclosureMask::for_message(&self.method.response, &named)?);
         let mut masks = self.masks.lock();

@@ -7,7 +7,7 @@ use prost_reflect::{MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use prost_types::method_options::IdempotencyLevel;
 
 use super::{
-    CatalogError, Finding, finding,
+    AskAll, CatalogError, Finding, finding,
     rule::{self, Stated},
 };
 
@@ -67,6 +67,8 @@ pub struct Method {
     pub max_response_bytes: u32,
     /// The idle limit of streams does not apply.
     pub long_lived: bool,
+    /// How it may be asked of all cities at once; `None`: it may not.
+    pub ask_all: Option<AskAll>,
     /// SHA-256 of the descriptor set that describes it.
     pub descriptor_digest: [u8; 32],
     /// Type of the request messages.
@@ -134,17 +136,19 @@ impl Method {
             .max_deadline
             .and_then(|limit| Duration::try_from(limit).ok());
         let options = method.method_descriptor_proto().options.as_ref();
+        let idempotency = match options.map(prost_types::MethodOptions::idempotency_level) {
+            Some(IdempotencyLevel::Idempotent) => Idempotency::Idempotent,
+            Some(IdempotencyLevel::NoSideEffects) => Idempotency::NoSideEffects,
+            Some(IdempotencyLevel::IdempotencyUnknown) | None => Idempotency::Unknown,
+        };
         Ok(Self {
+            ask_all: AskAll::read(&rule, method, idempotency, &name)?,
             path: format!("/{name}").into(),
             service: Arc::clone(service),
             name: method.name().into(),
             client_streaming: method.is_client_streaming(),
             server_streaming: method.is_server_streaming(),
-            idempotency: match options.map(prost_types::MethodOptions::idempotency_level) {
-                Some(IdempotencyLevel::Idempotent) => Idempotency::Idempotent,
-                Some(IdempotencyLevel::NoSideEffects) => Idempotency::NoSideEffects,
-                Some(IdempotencyLevel::IdempotencyUnknown) | None => Idempotency::Unknown,
-            },
+            idempotency,
             max_deadline: stated_deadline
                 .filter(|limit| !limit.is_zero())
                 .or_else(|| unary.then_some(DEFAULT_UNARY_DEADLINE)),

@@ -218,6 +218,134 @@ fn a_foreign_service_with_our_options_is_read_by_them() {
     }
 }
 
+/// A service with one method that states `ask_all`.
+fn asked_of_all(
+    method: &'static str,
+    response: &'static str,
+    option: &str,
+) -> Result<ServiceSet, CatalogError> {
+    let source = format!(
+        r#"
+syntax = "proto3";
+package foreign.v1;
+import "banqiao/exchange/v1/options.proto";
+message Ask {{}}
+message Found {{ {response} }}
+service Registry {{
+  {method} {{
+    option idempotency_level = NO_SIDE_EFFECTS;
+    option (banqiao.exchange.v1.method) = {{{option}}};
+  }}
+}}
+"#
+    );
+    // The compiler's sources are of the whole test's life.
+    let source: &'static str = Box::leak(source.into_boxed_str());
+    ServiceSet::decode(&compile(&[("asked.proto", source)]))
+}
+
+#[test]
+fn a_method_may_be_asked_of_all_cities_within_its_fences() {
+    const FIND: &str = "rpc Find(Ask) returns (stream Found)";
+    let read = |option| {
+        let set = asked_of_all(FIND, "bytes rest = 1; string city = 7;", option).unwrap();
+        let method = set.services()[0].method("Find").unwrap();
+        method.ask_all.clone()
+    };
+    let (qingdao, yantai) = ("370200".parse().unwrap(), "370600".parse().unwrap());
+    assert_eq!(read("title: \"查询\""), None, "what states nothing may not");
+    let open = read("ask_all: {}").unwrap();
+    assert!(open.allows_purpose("statistics") && open.names(qingdao) && open.names(yantai));
+    assert_eq!(open.city_field(), 7);
+    let fenced = read(
+        r#"purposes: "audit" purposes: "statistics" ask_all: {purposes: "statistics" cities: "370600"}"#,
+    )
+    .unwrap();
+    assert!(fenced.allows_purpose("statistics") && !fenced.allows_purpose("audit"));
+    assert!(fenced.names(yantai) && !fenced.names(qingdao));
+}
+
+#[test]
+fn an_option_that_does_not_fit_the_method_refuses_the_set_and_names_the_fault() {
+    const CITY: &str = "string city = 1;";
+    const FIND: &str = "rpc Find(Ask) returns (stream Found)";
+    for (method, response, option, fault) in [
+        (
+            "rpc Find(Ask) returns (Found)",
+            CITY,
+            "ask_all: {}",
+            "must stream its responses",
+        ),
+        (
+            "rpc Find(stream Ask) returns (stream Found)",
+            CITY,
+            "ask_all: {}",
+            "stream of requests",
+        ),
+        (
+            FIND,
+            "bytes rest = 1;",
+            "ask_all: {}",
+            "foreign.v1.Found needs a field `string city`",
+        ),
+        (
+            FIND,
+            "bytes city = 1;",
+            "ask_all: {}",
+            "needs a field `string city`",
+        ),
+        (
+            FIND,
+            "repeated string city = 1;",
+            "ask_all: {}",
+            "needs a field `string city`",
+        ),
+        (
+            FIND,
+            "oneof which { string city = 1; }",
+            "ask_all: {}",
+            "outside of any oneof",
+        ),
+        (FIND, CITY, "ask_all: {} long_lived: true", "come to an end"),
+        (FIND, CITY, r#"ask_all: {cities: "3702"}"#, "six digits"),
+        (
+            FIND,
+            CITY,
+            r#"ask_all: {purposes: "Case Work"}"#,
+            "a purpose code is of a-z",
+        ),
+        (
+            FIND,
+            CITY,
+            r#"purposes: "audit" ask_all: {purposes: "statistics"}"#,
+            "the method's own purposes leave out",
+        ),
+    ] {
+        let error = asked_of_all(method, response, option).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            matches!(error, CatalogError::AskAll { .. })
+                && text.contains("foreign.v1.Registry/Find")
+                && text.contains(fault),
+            "{text}"
+        );
+    }
+    let idempotent = r#"
+syntax = "proto3";
+package foreign.v1;
+import "banqiao/exchange/v1/options.proto";
+message Found { string city = 1; }
+service Registry {
+  rpc Find(Found) returns (stream Found) {
+    option idempotency_level = IDEMPOTENT;
+    option (banqiao.exchange.v1.method) = {ask_all: {}};
+  }
+}
+"#;
+    let error = ServiceSet::decode(&compile(&[("asked.proto", idempotent)])).unwrap_err();
+    assert!(error.to_string().contains("no side effects"), "{error}");
+}
+
 /// The set without the file that declares our options, but with their bytes still on the descriptors.
 fn without_declarations(set: &[u8]) -> Vec<u8> {
     const OPTIONS: &str = "banqiao/exchange/v1/options.proto";
