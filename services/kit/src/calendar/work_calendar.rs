@@ -96,6 +96,16 @@ impl WorkCalendar {
         Ok(self.with(years))
     }
 
+    /// As [`Self::with_file`], from the text of a file, such as one that a service keeps in its database. `name` stands in
+    /// the faults.
+    ///
+    /// # Errors
+    /// Every fault of the text.
+    pub fn with_text(self, name: &Path, text: &str) -> Result<Self, CalendarFaults> {
+        let years = file::parse(name, text)?;
+        Ok(self.with(years))
+    }
+
     pub(super) fn with(mut self, years: BTreeMap<i16, Arc<Year>>) -> Self {
         self.years.extend(years);
         self
