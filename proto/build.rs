@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 18] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -18,6 +18,11 @@ const FILES: [&str; 13] = [
     "banqiao/ledger/v1/receipt.proto",
     "banqiao/ledger/v1/subject.proto",
     "banqiao/card/v1/card.proto",
+    "banqiao/item/v1/case.proto",
+    "banqiao/item/v1/catalogue.proto",
+    "banqiao/item/v1/material.proto",
+    "banqiao/item/v1/rating.proto",
+    "banqiao/item/v1/statistics.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

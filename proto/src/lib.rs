@@ -55,6 +55,7 @@ package!(
     "Ledger entries and the auditor's service."
 );
 package!(card, "banqiao.card.v1", "The social-security card.");
+package!(item, "banqiao.item.v1", "Items and cases of “一网通办”.");
 
 /// The descriptor pool of every proto of this crate.
 pub fn descriptors() -> &'static DescriptorPool {

@@ -1,0 +1,117 @@
+//! Commands that work on files.
+
+use std::{
+    fmt::Display,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use banqiao_directory::Clock;
+use banqiao_item::{Calendars, Catalogue, CatalogueFaults, ImportError, ItemConfig, Store};
+use banqiao_kit::{
+    SettingFaults,
+    calendar::{CalendarNotLoaded, WorkCalendar},
+    civil_date,
+};
+use jiff::{
+    ToSpan,
+    civil::{Date, date},
+};
+
+/// The faults of a file that an operator wrote, each on a line.
+pub(crate) fn faults(error: &anyhow::Error) -> Option<&dyn Display> {
+    if let Some(faults) = error.downcast_ref::<SettingFaults>() {
+        return Some(faults);
+    }
+    if let Some(faults) = error.downcast_ref::<CatalogueFaults>() {
+        return Some(faults);
+    }
+    match error.downcast_ref::<ImportError>() {
+        Some(ImportError::CallerFaults(faults)) => Some(faults),
+        _ => None,
+    }
+}
+
+/// Lists the items in force today.
+pub(crate) fn catalogue(files: &[PathBuf]) -> anyhow::Result<()> {
+    let catalogue = Catalogue::load(files)?;
+    let today = civil_date(Clock::system().now_us());
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", catalogue.label())?;
+    for item in catalogue.items(today) {
+        let mode = item.mode.as_str_name().trim_start_matches("HANDLING_MODE_");
+        let certainty = item.certainty.tag();
+        writeln!(
+            out,
+            "{}\t{}\t{mode}\t{}\t{certainty}\t{}",
+            item.id, item.name, item.lead_department, item.source
+        )?;
+    }
+    Ok(())
+}
+
+/// Adds the years of a calendar file to the database.
+pub(crate) async fn import_calendar(file: &Path, config: ItemConfig) -> anyhow::Result<()> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let store = Store::open(&config.database).await?;
+    let calendars = Calendars::new(store.clone(), config.calendar);
+    let imported = calendars
+        .import(file, &text, Clock::system().now_us())
+        .await;
+    if imported.is_ok() {
+        calendars.refresh().await?;
+        write_years(&calendars.current())?;
+    }
+    store.close().await;
+    Ok(imported?)
+}
+
+/// Shows the calendar of a service, or the shipped one.
+pub(crate) async fn show_calendar(
+    year: Option<i16>,
+    config: Option<ItemConfig>,
+) -> anyhow::Result<()> {
+    let calendar = match config {
+        None => WorkCalendar::shipped(),
+        Some(config) => {
+            let store = Store::open(&config.database).await?;
+            let calendars = Calendars::new(store.clone(), config.calendar);
+            calendars.refresh().await?;
+            store.close().await;
+            calendars.current()
+        }
+    };
+    match year {
+        None => write_years(&calendar)?,
+        Some(year) => write_year(&calendar, year)?,
+    }
+    Ok(())
+}
+
+fn write_years(calendar: &WorkCalendar) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for year in calendar.loaded_years() {
+        let source = calendar.notice(year).map_or("", |notice| &notice.source);
+        writeln!(out, "{year}\t{source}")?;
+    }
+    Ok(())
+}
+
+fn write_year(calendar: &WorkCalendar, year: i16) -> anyhow::Result<()> {
+    let notice = calendar.notice(year).ok_or(CalendarNotLoaded { year })?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{year}\t{}", notice.source)?;
+    let first = date(year, 1, 1);
+    let days = first
+        .series(1.day())
+        .take_while(|day: &Date| day.year() == year);
+    for day in days {
+        if calendar.is_workday(day)? {
+            writeln!(out, "{day}")?;
+        }
+    }
+    Ok(())
+}
