@@ -40,6 +40,8 @@ mod harness;
 mod memory;
 #[path = "all/monitors.rs"]
 mod monitors;
+#[path = "all/outgoing.rs"]
+mod outgoing;
 #[path = "all/paths.rs"]
 mod paths;
 #[path = "all/receipts.rs"]

@@ -51,6 +51,15 @@ impl Basis {
             _ => None,
         }
     }
+
+    /// The form on the wire, before percent-encoding.
+    pub(crate) fn written(&self) -> String {
+        match self {
+            Self::Consent(reference) => format!("consent:{reference}"),
+            Self::Emergency => "emergency".to_owned(),
+            Self::Statutory(citation) => format!("statutory:{citation}"),
+        }
+    }
 }
 
 impl fmt::Debug for Basis {
@@ -74,7 +83,8 @@ impl Purpose {
         &self.0
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses a code; none where the text is not one.
+    pub fn parse(text: &str) -> Option<Self> {
         let sound = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
         let fits = !text.is_empty() && text.len() <= MAX_PURPOSE && text.bytes().all(sound);
         fits.then(|| Self(text.to_owned()))
@@ -99,7 +109,8 @@ impl ExchangeId {
             .and_then(Self::parse)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Parses `UUIDv7/attempt`; none where the text is not that.
+    pub fn parse(text: &str) -> Option<Self> {
         let (exchange, attempt) = text.split_once('/')?;
         let exchange = Uuid::try_parse(exchange)
             .ok()
@@ -127,6 +138,11 @@ impl fmt::Display for ExchangeId {
 pub struct Asserted(String);
 
 impl Asserted {
+    /// An assertion of this service's own: 1 to 1024 bytes without control characters; none where the text is not that.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_sound(text).then(|| Self(text.to_owned()))
+    }
+
     /// The text as sent.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -226,10 +242,8 @@ fn text(headers: &HeaderMap, metadata: Metadata) -> Result<Option<&str>, Metadat
     let Some(value) = headers.get(name_of(metadata)) else {
         return Ok(None);
     };
-    let sound = |text: &&str| {
-        !text.is_empty() && text.len() <= MAX_VALUE && !text.chars().any(char::is_control)
-    };
-    match std::str::from_utf8(value.as_bytes()).ok().filter(sound) {
+    let value = std::str::from_utf8(value.as_bytes()).ok();
+    match value.filter(|text| is_sound(text)) {
         Some(text) => Ok(Some(text)),
         None => Err(invalid(
             metadata,
@@ -238,7 +252,12 @@ fn text(headers: &HeaderMap, metadata: Metadata) -> Result<Option<&str>, Metadat
     }
 }
 
-fn name_of(metadata: Metadata) -> &'static str {
+fn is_sound(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_VALUE && !text.chars().any(char::is_control)
+}
+
+/// The name of a metadata on the wire.
+pub(crate) fn name_of(metadata: Metadata) -> &'static str {
     let rules = reasons().metadata().iter();
     rules
         .filter(|(known, _)| *known == metadata)

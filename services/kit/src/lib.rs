@@ -6,6 +6,7 @@
 //!   request ──▶ identifiers and rules ──▶ Violations ─┐
 //!   Database (SQLite | PostgreSQL) ──▶ faults ────────┴──▶ rescue ──▶ Status{ErrorInfo, BadRequest, RetryInfo}
 //!   file.toml ──▶ SettingsFile ──▶ settings, or every fault at once
+//!   OutgoingCall ──▶ Gateway ──mTLS──▶ the city's gateway ──▶ other cities' services; Answer or Refusal back
 //!   dates, limits ──▶ calendar: the working days in which the law counts
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod calendar;
 mod caller;
 mod connection;
 mod database;
+mod gateway;
 pub mod identifier;
 mod rescue;
 mod rule;
@@ -33,6 +35,10 @@ pub use caller::{Asserted, Basis, Caller, ExchangeId, MetadataFault, Purpose};
 pub use database::{
     Database, DatabaseError, DatabaseSettings, DatabaseUrl, FaultKind, Migrations, SqliteDatabase,
     classify,
+};
+pub use gateway::{
+    AddressFault, Answer, CallRefusal, Destination, Gateway, GatewayAddress, GatewayChannel,
+    GatewaySettings, OutgoingCall, RefusalKind, exchange_of,
 };
 pub use rescue::{CallError, NETWORK_DOMAIN, rescue, shared_rules};
 pub use rule::{Broken, Certainty, Rule, Violation, Violations};
