@@ -21,6 +21,7 @@ mod connection;
 mod database;
 mod gateway;
 pub mod identifier;
+mod outbox;
 mod rescue;
 mod rule;
 mod rulebook;
@@ -39,6 +40,10 @@ pub use database::{
 pub use gateway::{
     AddressFault, Answer, CallRefusal, Destination, Gateway, GatewayAddress, GatewayChannel,
     GatewaySettings, OutgoingCall, RefusalKind, exchange_of,
+};
+pub use outbox::{
+    Carried, Courier, MAX_PARCEL, NewParcel, OUTBOX_LIMIT, OUTBOX_POSTGRES, OUTBOX_SQLITE, Outbox,
+    Parcel, PostError,
 };
 pub use rescue::{CallError, NETWORK_DOMAIN, rescue, shared_rules};
 pub use rule::{Broken, Certainty, Rule, Violation, Violations};

@@ -72,7 +72,13 @@ impl CitizenId {
         self.0[14..17] == *b"000"
     }
 
-    fn birth_date(&self) -> Option<Date> {
+    /// Whether the number is a man's: digit 17 is odd (GB 11643-1999).
+    pub fn is_male(&self) -> bool {
+        self.0[16] % 2 == 1
+    }
+
+    /// Date of birth. A number that was parsed has one.
+    pub fn birth_date(&self) -> Option<Date> {
         let number = |from: usize, to: usize| {
             self.0[from..to]
                 .iter()
