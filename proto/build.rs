@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 18] = [
     "banqiao/ledger/v1/receipt.proto",
     "banqiao/ledger/v1/subject.proto",
     "banqiao/card/v1/card.proto",
+    "banqiao/card/v1/life.proto",
     "banqiao/item/v1/case.proto",
     "banqiao/item/v1/catalogue.proto",
     "banqiao/item/v1/material.proto",

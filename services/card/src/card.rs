@@ -67,7 +67,7 @@ const RECORD_MISSING: Rule =
     Rule::design("RECORD_MISSING", "a line carries a card", "card service");
 
 pub(crate) fn rules() -> RuleTable {
-    const NAMED: &[&str] = &["VerifyCard", "ReportLoss", "ImportCards"];
+    const NAMED: &[&str] = &["VerifyCard", "ReportLoss", "applications", "ImportCards"];
     const IMPORT: &[&str] = &["ImportCards", "banqiao-card import"];
     RuleTable::new("The record of a card")
         .fields([&CARD_NUMBER, &CHIP_CODE, &NAME], NAMED)
@@ -338,7 +338,7 @@ fn parse_state(number: i32) -> Result<State, Broken> {
     }
 }
 
-fn parse_specification(text: &str) -> Result<String, Broken> {
+pub(crate) fn parse_specification(text: &str) -> Result<String, Broken> {
     let sound = text.len() <= 16 && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     if sound {
         Ok(text.to_owned())

@@ -1,6 +1,6 @@
 //! What a city's card service does, apart from the wire: verifying here, loss reports and imports beside.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use banqiao_directory::{CityCode, Clock};
 use banqiao_kit::civil_date;
@@ -12,6 +12,7 @@ use crate::{
     request::{Function, Verify},
     state::electronic_state,
     store::{Actor, Store, StoreError},
+    verification::VerificationPolicy,
 };
 
 /// How long a temporary loss lasts, for each function.
@@ -49,16 +50,40 @@ pub struct Cards {
     pub(crate) city: CityCode,
     pub(crate) clock: Clock,
     pub(crate) terms: LossTerms,
+    pub(crate) policy: Arc<VerificationPolicy>,
+    pub(crate) new_card_years: u8,
 }
 
+/// A social-security card is valid for ten years (M); cities may issue it for another time.
+pub const DEFAULT_NEW_CARD_YEARS: u8 = 10;
+
 impl Cards {
-    /// The cards of `city` in an open store.
-    pub const fn new(store: Store, city: CityCode, clock: Clock, terms: LossTerms) -> Self {
+    /// The cards of `city` in an open store. No identity verification is recognised yet, and new cards are valid for
+    /// [`DEFAULT_NEW_CARD_YEARS`].
+    pub fn new(store: Store, city: CityCode, clock: Clock, terms: LossTerms) -> Self {
         Self {
             store,
             city,
             clock,
             terms,
+            policy: Arc::new(VerificationPolicy::none()),
+            new_card_years: DEFAULT_NEW_CARD_YEARS,
+        }
+    }
+
+    /// Sets whose identity verifications the city recognises.
+    #[must_use]
+    pub fn recognising(self, policy: VerificationPolicy) -> Self {
+        let policy = Arc::new(policy);
+        Self { policy, ..self }
+    }
+
+    /// Sets for how many years new cards are valid.
+    #[must_use]
+    pub fn issuing_for(self, new_card_years: u8) -> Self {
+        Self {
+            new_card_years,
+            ..self
         }
     }
 

@@ -140,6 +140,17 @@ impl Import<'_> {
     }
 }
 
+/// Takes new cards into the stock and says how many were new.
+pub(crate) async fn stock(path: &Path, config: CardConfig) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let store = Store::open(&config.database).await?;
+    let cards = Cards::new(store, config.city, Clock::system(), config.terms);
+    let added = cards.stock(file).await;
+    cards.store().close().await;
+    writeln!(io::stdout().lock(), "{} new cards in stock", added?)?;
+    Ok(())
+}
+
 /// Writes the table of rules to stdout.
 pub(crate) fn rules(json: bool) -> anyhow::Result<()> {
     let (book, mut out) = (rulebook(), io::stdout().lock());

@@ -19,7 +19,7 @@ use crate::{
     card::{Card, CardNumber, ChipCode, HolderName},
     request::CardKey,
     state::Standing,
-    store::StoredCard,
+    store::{Life, StoredCard},
 };
 
 /// Domain of the digest, with its version.
@@ -103,6 +103,7 @@ pub(crate) static NOBODY: LazyLock<StoredCard> = LazyLock::new(|| {
             card,
             salt: [0; 32],
             version: 0,
+            life: Life::default(),
         })
     };
     #[expect(

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use banqiao_directory::CityCode;
+use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
     DEFAULT_DRAIN, DatabaseSettings, Section, SettingFaults, SettingsFile, TrustSettings,
     identifier::{DivisionCode, DivisionKind},
@@ -10,7 +10,11 @@ use banqiao_kit::{
 };
 use banqiao_telemetry::{Resource, TelemetrySettings};
 
-use crate::{cards::LossTerms, watch::WatchSettings};
+use crate::{
+    cards::{DEFAULT_NEW_CARD_YEARS, LossTerms},
+    verification::VerificationPolicy,
+    watch::WatchSettings,
+};
 
 /// How often ended temporary losses are looked for. Answers are right without it; it is for watchers.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(5);
@@ -33,6 +37,11 @@ pub struct CardConfig {
     pub database: DatabaseSettings,
     /// `[card]`: `temporary_loss_social`, `temporary_loss_financial`.
     pub terms: LossTerms,
+    /// `[card]`: systems of other cities whose identity verifications are recognised (`verifiers`), and for how long one is taken
+    /// (`verification_validity`).
+    pub verifiers: (Vec<SpiffeId>, Duration),
+    /// `[card]`: years for which new cards are valid (`new_card_years`).
+    pub new_card_years: u8,
     /// `[card]`: how often ended temporary losses are looked for (`sweep`).
     pub sweep: Duration,
     /// `[card]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
@@ -77,6 +86,13 @@ impl CardConfig {
                 HOUR..=DAY * 366,
             ),
         };
+        let verifiers = read_verifiers(&mut card);
+        let validity = card.duration(
+            "verification_validity",
+            VerificationPolicy::DEFAULT_VALIDITY,
+            Duration::from_secs(60)..=DAY,
+        );
+        let new_card_years = card.number("new_card_years", DEFAULT_NEW_CARD_YEARS, 1..=50);
         let sweep = card.duration("sweep", DEFAULT_SWEEP, Duration::from_millis(100)..=HOUR);
         let watch = WatchSettings {
             poll: card.duration(
@@ -105,11 +121,30 @@ impl CardConfig {
             trust: trust?,
             database: database?,
             terms,
+            verifiers: (verifiers, validity),
+            new_card_years,
             sweep,
             watch,
             telemetry: telemetry?,
         })
     }
+}
+
+fn read_verifiers(card: &mut Section<'_>) -> Vec<SpiffeId> {
+    let Some(listed) = card.value("verifiers") else {
+        return Vec::new();
+    };
+    let parsed = listed.as_array().and_then(|listed| {
+        let parse = |entry: &toml::Value| entry.as_str()?.parse().ok();
+        listed.iter().map(parse).collect()
+    });
+    parsed.unwrap_or_else(|| {
+        card.fault(
+            "verifiers",
+            "is a list of SPIFFE IDs of systems, such as spiffe://weihai.jiaodong/hrss/window",
+        );
+        Vec::new()
+    })
 }
 
 fn read_city(top: &mut Section<'_>) -> Option<CityCode> {
@@ -168,7 +203,7 @@ log_format = "json"
     #[test]
     fn every_fault_comes_with_its_key_path() {
         let text = "city = '370202'\nlisten = 'here'\ncolour = 1\n[identity]\ncertificate = ''\n\
-                    [database]\nurl = 'mysql://x'\n[card]\nsweep = '2h'\n[telemetry]\nlog_filter = 'a=b=c'\n";
+                    [database]\nurl = 'mysql://x'\n[card]\nsweep = '2h'\nverifiers = ['window']\n[telemetry]\nlog_filter = 'a=b=c'\n";
         let faults = CardConfig::parse(text, Path::new("")).unwrap_err();
         let keys: Vec<_> = faults.0.iter().map(|fault| fault.key.as_str()).collect();
         assert_eq!(
@@ -181,6 +216,7 @@ log_format = "json"
                 "identity.ca_bundle",
                 "identity.crl",
                 "database.url",
+                "card.verifiers",
                 "card.sweep",
                 "telemetry.log_filter",
                 "colour",

@@ -11,7 +11,7 @@ use crate::{
     loss::{standing_mut, standing_of},
     request::Function,
     state::{Standing, State, reachable},
-    store::{Actor, Cause, NewChange, StoreError, StoredCard, Write},
+    store::{Actor, Cause, Life, NewChange, StoreError, StoredCard, Write},
 };
 
 /// Lines in one transaction: large enough that the commit's fsync hardly counts, small enough that other writers wait for milliseconds.
@@ -232,6 +232,7 @@ impl Cards {
                 card: imported.card,
                 salt,
                 version: 1,
+                life: Life::default(),
             });
             return Ok(LineOutcome::Created);
         };
@@ -239,6 +240,9 @@ impl Cards {
         let mut changes = self.settle(&mut settled, Function::Social, now_us);
         changes.extend(self.settle(&mut settled, Function::Financial, now_us));
         let mut card = imported.card;
+        // An electronic card that was issued through the network stays, and one that went over to the next card does not come back.
+        let life = &settled.life;
+        card.electronic = life.electronic_issued || (card.electronic && life.successor.is_none());
         for (function, to, field) in [
             (Function::Social, imported.social, "social_state"),
             (Function::Financial, imported.financial, "financial_state"),
@@ -303,7 +307,7 @@ fn imported_change(
     let cause = Cause::Imported;
     NewChange {
         number,
-        function,
+        part: function.into(),
         from,
         to,
         actor: actor.clone(),
@@ -312,7 +316,7 @@ fn imported_change(
     }
 }
 
-fn salt() -> Result<[u8; 32], StoreError> {
+pub(crate) fn salt() -> Result<[u8; 32], StoreError> {
     let mut salt = [0; 32];
     aws_lc_rs::rand::fill(&mut salt).map_err(|_| StoreError::NoRandomBytes)?;
     Ok(salt)

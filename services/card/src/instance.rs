@@ -4,12 +4,18 @@ use std::{net::SocketAddr, time::Duration};
 
 use banqiao_directory::Clock;
 use banqiao_kit::{DatabaseError, Server, ServerError, Service};
-use banqiao_proto::card::v1::card_service_server::{CardServiceServer, SERVICE_NAME};
+use banqiao_proto::card::v1::{
+    card_life_service_server::{CardLifeServiceServer, SERVICE_NAME as LIFE_SERVICE_NAME},
+    card_service_server::{CardServiceServer, SERVICE_NAME},
+};
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use crate::{cards::Cards, config::CardConfig, service::CardServer, store::Store, watch::Watches};
+use crate::{
+    cards::Cards, config::CardConfig, life::CardLifeServer, service::CardServer, store::Store,
+    verification::VerificationPolicy, watch::Watches,
+};
 
 /// Largest request message: that of the methods' options, and far more than a line of an import needs.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -67,7 +73,11 @@ impl Instance {
             .map_err(RunError::Database)?;
         let stopping = CancellationToken::new();
         let watches = Watches::new(store.clone(), config.watch, stopping.clone());
-        let cards = Cards::new(store, config.city, clock, config.terms);
+        let (verifiers, validity) = config.verifiers;
+        let home = server.identity().home().clone();
+        let cards = Cards::new(store, config.city, clock, config.terms)
+            .recognising(VerificationPolicy::new(home, verifiers, validity))
+            .issuing_for(config.new_card_years);
         Ok(Self {
             cards,
             server,
@@ -107,9 +117,11 @@ impl Instance {
         let service = CardServiceServer::new(service)
             .max_decoding_message_size(MAX_REQUEST)
             .max_encoding_message_size(MAX_RESPONSE);
+        let life = CardLifeServiceServer::new(CardLifeServer::new(self.cards.clone()))
+            .max_decoding_message_size(MAX_REQUEST);
         let service = Service {
-            routes: Routes::new(service),
-            names: &[SERVICE_NAME],
+            routes: Routes::new(service).add_service(life),
+            names: &[SERVICE_NAME, LIFE_SERVICE_NAME],
             descriptors: banqiao_proto::FILE_DESCRIPTOR_SET,
             stopping: stopping.clone(),
         };

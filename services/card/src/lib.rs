@@ -11,34 +11,42 @@
 
 #![forbid(unsafe_code)]
 
+mod application;
 mod card;
 mod cards;
 mod compare;
 mod config;
 mod import;
 mod instance;
+mod life;
 mod loss;
 mod request;
 mod rules;
 mod service;
 mod sheet;
 pub mod state;
+mod stock;
 mod store;
 pub mod synthetic;
+mod verification;
 mod watch;
 
+pub use application::{Application, Applies, Service};
 pub use card::{Card, CardNumber, ChipCode, HolderName, ImportTerms, ImportedCard};
-pub use cards::{Cards, LossTerms};
+pub use cards::{Cards, DEFAULT_NEW_CARD_YEARS, LossTerms};
 pub use config::CardConfig;
 pub use import::{IMPORT_BATCH, ImportCounts, LineOutcome};
 pub use instance::{Instance, RunError, run};
+pub use life::{Applied, CardLifeServer};
 pub use loss::ReportError;
 pub use request::{CardKey, Function, Lookup, LossReport, Verify, WatchFrom};
 pub use rules::rulebook;
 pub use service::{CardServer, DOMAIN, MAX_IMPORT_LINES};
 pub use sheet::{COLUMNS, RefusedReport, SheetError, SheetLine, SheetReader, write_sheet};
+pub use stock::StockError;
 pub use store::{
-    Actor, Cause, Change, FirstAnswer, NewChange, Report, ReportAnswer, Store, StoreError,
-    StoredCard, Write,
+    Actor, Blank, Cause, Change, FirstAnswer, Life, NewChange, Part, Report, ReportAnswer, Store,
+    StoreError, StoredCard, Use, Write,
 };
+pub use verification::{Verification, VerificationPolicy};
 pub use watch::{WatchSettings, Watches};

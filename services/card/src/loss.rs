@@ -1,6 +1,5 @@
 //! 挂失: loss reports, and the end of temporary ones.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable, Violation, civil_date};
 use banqiao_proto::card::v1::{CardState, ReportLossResponse};
 
@@ -8,7 +7,7 @@ use crate::{
     card::Card,
     cards::{Cards, timestamp},
     compare::matches,
-    request::{Function, Lookup, LossReport, REQUEST_ID_REUSED},
+    request::{Function, LossReport, REQUEST_ID_REUSED, digest_parts, key_parts},
     state::{self, Standing, State},
     store::{
         Actor, Cause, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
@@ -41,15 +40,19 @@ const NOTHING_MATCHED: Rule = Rule::design(
 
 pub(crate) fn rules() -> RuleTable {
     const LOSS: &[&str] = &["ReportLoss"];
+    const CHANGES: &[&str] = &["ReportLoss", "applications"];
     RuleTable::new("Changes of state")
-        .refusal(&TRANSITION_NOT_ALLOWED, LOSS)
+        .refusal(&TRANSITION_NOT_ALLOWED, CHANGES)
         .answer(&TEMPORARY_LOSS_ENDS, LOSS)
         .answer(&ACCEPTED_ANYWHERE, LOSS)
-        .answer(&NOTHING_MATCHED, &["VerifyCard", "ReportLoss"])
+        .answer(
+            &NOTHING_MATCHED,
+            &["VerifyCard", "ReportLoss", "applications"],
+        )
 }
 
 /// How often a decision is made again after another change came first. Each time, somebody else got on.
-const ATTEMPTS: usize = 16;
+pub(crate) const ATTEMPTS: usize = 16;
 
 /// Temporary losses that one pass ends at most, so that a pass stays short after a long stop.
 const ENDED_AT_ONCE: i64 = 256;
@@ -115,6 +118,7 @@ impl Cards {
             if let Some(FirstAnswer {
                 digest: first_digest,
                 answer,
+                ..
             }) = first
             {
                 // Not secret: the client chose both requests.
@@ -132,6 +136,8 @@ impl Cards {
                 answer,
                 exchange: caller.exchange,
                 reported_at_us: self.clock.now_us(),
+                outcome: None,
+                verification: None,
             });
             match self.store.write(&write).await {
                 Ok(last) => {
@@ -172,7 +178,7 @@ impl Cards {
                 let made_so = history
                     .iter()
                     .rev()
-                    .find(|change| change.function == function);
+                    .find(|change| change.part == function.into());
                 let answer = ReportAnswer::Applied {
                     state: standing.state(),
                     until_us: standing.until_us(),
@@ -189,7 +195,7 @@ impl Cards {
                 let mut changes = self.settle(&mut stored, function, now_us);
                 changes.push(NewChange {
                     number: stored.card.number.clone(),
-                    function,
+                    part: function.into(),
                     from: Some(standing.state()),
                     to: changed.state(),
                     actor: Actor {
@@ -232,7 +238,7 @@ impl Cards {
         *standing_mut(&mut stored.card, function) = settled;
         vec![NewChange {
             number: stored.card.number.clone(),
-            function,
+            part: function.into(),
             from: Some(State::TempLost),
             to: settled.state(),
             actor: self.own_actor(),
@@ -303,30 +309,19 @@ fn response(answer: ReportAnswer, repeated: bool) -> ReportLossResponse {
     }
 }
 
-/// SHA-256 over everything that the request asks for, each part after its length.
+/// SHA-256 over everything that the request asks for.
 fn digest_of(request: &LossReport) -> [u8; 32] {
-    let number = match &request.key.lookup {
-        Lookup::Number(number) => number.as_str(),
-        Lookup::Chip(_) => "",
-    };
-    let mut text = Vec::new();
-    for part in [
-        number,
-        request
-            .key
-            .holder
-            .as_ref()
-            .map_or("", |holder| holder.as_str()),
-        request.key.chip.as_ref().map_or("", |chip| chip.as_str()),
-        request.name.as_str(),
-        request.kind.as_str_name(),
-        request.function.shown().as_str_name(),
-        request.reported_in.as_str(),
-    ] {
-        text.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        text.extend_from_slice(part.as_bytes());
-    }
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, &text).as_ref());
-    bytes
+    let [number, holder, chip] = key_parts(&request.key);
+    digest_parts(
+        &[
+            number,
+            holder,
+            chip,
+            request.name.as_str(),
+            request.kind.as_str_name(),
+            request.function.shown().as_str_name(),
+            request.reported_in.as_str(),
+        ]
+        .map(str::as_bytes),
+    )
 }

@@ -54,6 +54,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Takes new cards from a CSV file into the stock from which cards are replaced and renewed. Sending a file again adds nothing.
+    Stock {
+        /// CSV file in UTF-8: card_number, card_identification_code, specification_version.
+        #[arg(value_name = "NEW.csv")]
+        cards: PathBuf,
+        /// Configuration file; its database is written.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Writes every rule by which the service refuses or answers, with its source, as Markdown.
     Rules {
         /// Writes JSON instead.
@@ -120,6 +129,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::SUCCESS
             })
+        }
+        Command::Stock { cards, config } => {
+            let config = CardConfig::read(&config)?;
+            install_log(&config.telemetry)?;
+            runtime()?.block_on(command::stock(&cards, config))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Rules { json } => {
             command::rules(json)?;

@@ -1,5 +1,6 @@
 //! Requests, parsed field by field.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_directory::CityCode;
 use banqiao_kit::{
     Broken, Rule, RuleTable, Violation, Violations,
@@ -40,7 +41,7 @@ const FUNCTION: Rule = Rule::quoted(
 );
 const REPORTED_IN: Rule = Rule::design(
     "REPORTED_IN",
-    "a loss is reported in a city of the network or a guest, named by its code",
+    "whoever asks names the city where it is asked: one of the network or a guest, by its code",
     "鲁政发〔2020〕2号",
 );
 const CURSOR: Rule = Rule::design(
@@ -52,26 +53,27 @@ const CURSOR: Rule = Rule::design(
 /// Request ids are one namespace per client: the id of another is neither seen nor blocked.
 pub(crate) const REQUEST_ID_REUSED: Rule = Rule::design(
     "REQUEST_ID_REUSED",
-    "this request id was used for another report: choose a new one",
+    "this request id of yours stands for another request: choose a new one",
     "card service",
 );
 
 pub(crate) fn rules() -> RuleTable {
-    const LOSS: &[&str] = &["ReportLoss"];
+    const CHANGES: &[&str] = &["ReportLoss", "applications"];
     RuleTable::new("Requests")
-        .field(&KEY, &["VerifyCard", "ReportLoss"])
-        .field(&SERVICE_CODE, &["VerifyCard"])
-        .fields(
-            [
-                &REQUEST_ID,
-                &REQUEST_ID_REUSED,
-                &LOSS_KIND,
-                &FUNCTION,
-                &REPORTED_IN,
+        .field(
+            &KEY,
+            &[
+                "VerifyCard",
+                "ReportLoss",
+                "applications",
+                "ReadCardHistory",
             ],
-            LOSS,
         )
-        .field(&CURSOR, &["WatchCardStates"])
+        .field(&SERVICE_CODE, &["VerifyCard"])
+        .fields([&REQUEST_ID, &REQUEST_ID_REUSED, &REPORTED_IN], CHANGES)
+        .field(&LOSS_KIND, &["ReportLoss"])
+        .field(&FUNCTION, &["ReportLoss", "ActivateCard", "LiftLoss"])
+        .field(&CURSOR, &["WatchCardStates", "ReadCardHistory"])
 }
 
 /// How a card is found.
@@ -95,24 +97,31 @@ pub struct CardKey {
 }
 
 impl CardKey {
-    fn parse(key: Option<&proto::CardKey>, today: Date, faults: &mut Violations) -> Option<Self> {
+    /// Parses a key whose field has this path.
+    pub(crate) fn parse(
+        path: &'static str,
+        key: Option<&proto::CardKey>,
+        today: Date,
+        faults: &mut Violations,
+    ) -> Option<Self> {
         let Some(key) = key else {
-            faults.add("key", &KEY);
+            faults.add(path, &KEY);
             return None;
         };
+        let field = |name: &str| format!("{path}.{name}");
         let number = given(&key.card_number, CardNumber::parse);
-        let number = faults.check("key.card_number", number)?;
+        let number = faults.check(field("card_number"), number)?;
         let holder = given(&key.social_security_number, |text| {
             CitizenId::parse(text, today)
         });
-        let holder = faults.check("key.social_security_number", holder)?;
+        let holder = faults.check(field("social_security_number"), holder)?;
         let chip = given(&key.card_identification_code, ChipCode::parse);
-        let chip = faults.check("key.card_identification_code", chip)?;
+        let chip = faults.check(field("card_identification_code"), chip)?;
         let lookup = match (number, holder, &chip) {
             (Some(number), ..) => Lookup::Number(number),
             (None, Some(_), Some(chip)) => Lookup::Chip(chip.clone()),
             _ => {
-                faults.add("key", &KEY);
+                faults.add(path, &KEY);
                 return None;
             }
         };
@@ -149,7 +158,7 @@ impl Verify {
     /// Every field that breaks a rule.
     pub fn parse(request: &VerifyCardRequest, today: Date) -> Result<Self, Vec<Violation>> {
         let mut faults = Violations::new();
-        let key = CardKey::parse(request.key.as_ref(), today, &mut faults);
+        let key = CardKey::parse("key", request.key.as_ref(), today, &mut faults);
         let name = faults.check("name", given(&request.name, HolderName::parse));
         if ServiceCode::try_from(request.service_code).is_err() {
             faults.add("service_code", &SERVICE_CODE);
@@ -184,6 +193,8 @@ impl Function {
         match CardFunction::try_from(number).ok()? {
             CardFunction::Unspecified | CardFunction::Social => Some(Self::Social),
             CardFunction::Financial => Some(Self::Financial),
+            // No function of a card: it follows the social one.
+            CardFunction::Electronic => None,
         }
     }
 }
@@ -213,15 +224,14 @@ impl LossReport {
     pub fn parse(request: &ReportLossRequest, today: Date) -> Result<Self, Vec<Violation>> {
         let mut faults = Violations::new();
         let request_id = faults.check("request_id", parse_request_id(&request.request_id));
-        let key = CardKey::parse(request.key.as_ref(), today, &mut faults);
+        let key = CardKey::parse("key", request.key.as_ref(), today, &mut faults);
         let name = faults.check("name", HolderName::parse(&request.name));
         let kind = match LossKind::try_from(request.kind) {
             Ok(LossKind::Unspecified) | Err(_) => Err(Broken(&LOSS_KIND)),
             Ok(kind) => Ok(kind),
         };
         let kind = faults.check("kind", kind);
-        let function = Function::of(request.function).ok_or(Broken(&FUNCTION));
-        let function = faults.check("function", function);
+        let function = faults.check("function", parse_function(request.function));
         let reported_in = faults.check("reported_in", parse_city(&request.reported_in));
         let report = (|| {
             Some(Self {
@@ -240,7 +250,34 @@ impl LossReport {
     }
 }
 
-fn parse_request_id(text: &str) -> Result<Uuid, Broken> {
+pub(crate) fn parse_function(number: i32) -> Result<Function, Broken> {
+    Function::of(number).ok_or(Broken(&FUNCTION))
+}
+
+/// What names a card, as text for digests: number, holder, chip; empty where it was not given.
+pub(crate) fn key_parts(key: &CardKey) -> [&str; 3] {
+    let number = match &key.lookup {
+        Lookup::Number(number) => number.as_str(),
+        Lookup::Chip(_) => "",
+    };
+    let holder = key.holder.as_ref().map_or("", |holder| holder.as_str());
+    let chip = key.chip.as_ref().map_or("", |chip| chip.as_str());
+    [number, holder, chip]
+}
+
+/// SHA-256 over parts, each after its length.
+pub(crate) fn digest_parts(parts: &[&[u8]]) -> [u8; 32] {
+    let mut text = Vec::new();
+    for part in parts {
+        text.extend_from_slice(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        text.extend_from_slice(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, &text).as_ref());
+    bytes
+}
+
+pub(crate) fn parse_request_id(text: &str) -> Result<Uuid, Broken> {
     // Other forms of the same UUID would be other idempotency keys to whoever compares text.
     let id = Uuid::try_parse(text)
         .ok()
@@ -248,7 +285,7 @@ fn parse_request_id(text: &str) -> Result<Uuid, Broken> {
     id.ok_or(Broken(&REQUEST_ID))
 }
 
-fn parse_city(text: &str) -> Result<CityCode, Broken> {
+pub(crate) fn parse_city(text: &str) -> Result<CityCode, Broken> {
     let kind = DivisionCode::parse(text)?
         .division()
         .map(|division| division.kind);

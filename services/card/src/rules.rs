@@ -6,7 +6,10 @@ use banqiao_kit::{
     shared_rules,
 };
 
-use crate::{card, import, loss, request, service, sheet, state, watch};
+use crate::{
+    application, card, import, life, loss, request, service, sheet, state, stock, verification,
+    watch,
+};
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
@@ -16,11 +19,15 @@ pub fn rulebook() -> Rulebook {
         tables: vec![
             state::rules(),
             loss::rules(),
+            life::rules(),
+            verification::rules(),
+            application::rules(),
             request::rules(),
             identifiers(),
             card::rules(),
             import::rules(),
             sheet::rules(),
+            stock::rules(),
             service::rules(),
             watch::rules(),
             shared_rules(),
@@ -31,5 +38,8 @@ pub fn rulebook() -> Rulebook {
 fn identifiers() -> RuleTable {
     RuleTable::new("Identifiers")
         .fields(CITIZEN_ID_RULES, &["every method"])
-        .fields(DIVISION_RULES, &["ReportLoss", "ImportCards"])
+        .fields(
+            DIVISION_RULES,
+            &["ReportLoss", "applications", "ImportCards"],
+        )
 }

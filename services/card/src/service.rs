@@ -32,7 +32,7 @@ const IMPORTS_AT_ONCE: usize = 2;
 /// When to try again while others import: a call of the longest import takes about this.
 const IMPORT_RETRY: Duration = Duration::from_secs(30);
 
-const ISSUER_ONLY: Refusal = Refusal::forbidden(
+pub(crate) const ISSUER_ONLY: Refusal = Refusal::forbidden(
     Rule::design(
         "ISSUER_ONLY",
         "records and their history belong to the bureau that issued the cards: only systems of its own city read or replace them",
@@ -60,7 +60,7 @@ const IMPORT_TOO_LONG: Refusal = Refusal::exceeds(
 pub(crate) fn rules() -> RuleTable {
     const IMPORT: &[&str] = &["ImportCards"];
     RuleTable::new("Who may call, and how much")
-        .refusal(&ISSUER_ONLY, IMPORT)
+        .refusal(&ISSUER_ONLY, &["ImportCards", "ReadCardHistory"])
         .refusal(&TOO_MANY_IMPORTS, IMPORT)
         .refusal(&IMPORT_TOO_LONG, IMPORT)
 }
@@ -149,13 +149,13 @@ impl CardServer {
 }
 
 /// The context that the kit's server put beside the request.
-fn caller_of<T>(request: &Request<T>) -> Result<Caller, CallError> {
+pub(crate) fn caller_of<T>(request: &Request<T>) -> Result<Caller, CallError> {
     let caller = request.extensions().get::<Caller>().cloned();
     caller.ok_or_else(|| CallError::Internal("a request without a caller's context".into()))
 }
 
 /// Answers a call, or tells why not.
-async fn answered<T>(
+pub(crate) async fn answered<T>(
     exchange: Option<ExchangeId>,
     answer: impl Future<Output = Result<T, CallError>>,
 ) -> Result<Response<T>, Status> {

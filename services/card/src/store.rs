@@ -4,15 +4,19 @@
 //! every card is still at the version that was read. Whoever loses reads and decides again. The two stores share their tests, not
 //! their SQL.
 
+mod cause;
 mod postgres;
 mod row;
 mod sqlite;
+
+pub use cause::Cause;
 
 use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
     CallError, Database, DatabaseError, DatabaseSettings, ExchangeId, FaultKind, Migrations,
     classify,
 };
+use banqiao_proto::card::v1::{CardFunction, VerificationMethod};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -36,6 +40,7 @@ const MIGRATIONS: Migrations = Migrations {
             "loss reports",
             include_str!("../migrations/postgres/0003_loss_reports.sql"),
         ),
+        ("life", include_str!("../migrations/postgres/0004_life.sql")),
     ],
     sqlite: &[
         ("cards", include_str!("../migrations/sqlite/0001_cards.sql")),
@@ -47,6 +52,7 @@ const MIGRATIONS: Migrations = Migrations {
             "loss reports",
             include_str!("../migrations/sqlite/0003_loss_reports.sql"),
         ),
+        ("life", include_str!("../migrations/sqlite/0004_life.sql")),
     ],
 };
 
@@ -59,32 +65,68 @@ pub struct StoredCard {
     pub salt: [u8; 32],
     /// Grows by one with each change of the row.
     pub version: i64,
+    /// What only this service writes.
+    pub life: Life,
 }
 
-/// Why a state changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The issuer's record came in.
-    Imported,
-    /// A loss was reported.
-    LossReported,
-    /// The term of a temporary loss passed.
-    TemporaryLossEnded,
+/// What applications leave on a card beside its states.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// Wrong PINs in a row.
+    pub wrong_pins: u8,
+    /// The electronic card was issued or moved here by an application, so that an import of older data does not take it away.
+    pub electronic_issued: bool,
+    /// The card that it follows.
+    pub predecessor: Option<CardNumber>,
+    /// The card that follows it.
+    pub successor: Option<CardNumber>,
 }
 
-impl Cause {
-    /// The cause as it stands in the history and in answers.
-    pub const fn as_str(self) -> &'static str {
+/// A new card that is nobody's yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blank {
+    /// 卡号.
+    pub number: CardNumber,
+    /// 卡识别码.
+    pub chip: ChipCode,
+    /// 规范版本.
+    pub specification: String,
+}
+
+/// A part of a card that changes. The numbers are those of `banqiao.card.v1.CardFunction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The electronic card: NORMAL while one is linked.
+    Electronic,
+    /// 金融功能.
+    Financial,
+    /// 社保功能.
+    Social,
+}
+
+impl Part {
+    /// The part in an answer.
+    pub const fn shown(self) -> CardFunction {
         match self {
-            Self::Imported => "imported",
-            Self::LossReported => "loss-reported",
-            Self::TemporaryLossEnded => "temporary-loss-ended",
+            Self::Electronic => CardFunction::Electronic,
+            Self::Financial => CardFunction::Financial,
+            Self::Social => CardFunction::Social,
         }
     }
 
-    fn of(text: &str) -> Option<Self> {
-        let all = [Self::Imported, Self::LossReported, Self::TemporaryLossEnded];
-        all.into_iter().find(|cause| cause.as_str() == text)
+    fn of(number: i32) -> Option<Self> {
+        [Self::Electronic, Self::Financial, Self::Social]
+            .into_iter()
+            .find(|part| i32::from(part.shown()) == number)
+    }
+}
+
+impl From<Function> for Part {
+    fn from(function: Function) -> Self {
+        match function {
+            Function::Financial => Self::Financial,
+            Function::Social => Self::Social,
+        }
     }
 }
 
@@ -102,8 +144,8 @@ pub struct Actor {
 pub struct NewChange {
     /// The card.
     pub number: CardNumber,
-    /// Its function.
-    pub function: Function,
+    /// What of it changes.
+    pub part: Part,
     /// State before; none for a new card.
     pub from: Option<State>,
     /// State after.
@@ -123,14 +165,16 @@ pub struct Change {
     pub seq: i64,
     /// The card.
     pub number: CardNumber,
-    /// Its function.
-    pub function: Function,
+    /// What of it changes.
+    pub part: Part,
     /// State before; none for a new card.
     pub from: Option<State>,
     /// State after.
     pub to: State,
     /// City where it was asked for.
     pub actor_city: CityCode,
+    /// Client system and exchange, as text; none when the city's own service acted by itself.
+    pub call: Option<(String, String)>,
     /// Why.
     pub cause: Cause,
     /// When, in microseconds since 1970-01-01 UTC.
@@ -168,15 +212,30 @@ pub struct Report {
     pub exchange: ExchangeId,
     /// When it was first answered.
     pub reported_at_us: i64,
+    /// The whole answer of an application, encoded.
+    pub outcome: Option<Vec<u8>>,
+    /// The identity verification that it uses up.
+    pub verification: Option<Use>,
+}
+
+/// An identity verification that serves an application and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// SHA-256 of the reference of the client that verified.
+    pub reference_digest: [u8; 32],
+    /// How the person was verified.
+    pub method: VerificationMethod,
 }
 
 /// The first answer to a report, as the store gives it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstAnswer {
     /// SHA-256 of the request.
     pub digest: [u8; 32],
     /// The answer; where it was applied, its `seq` is set.
     pub answer: ReportAnswer,
+    /// The whole answer of an application.
+    pub outcome: Option<Vec<u8>>,
 }
 
 /// What one transaction writes. All of it or nothing.
@@ -190,6 +249,8 @@ pub struct Write {
     pub changes: Vec<NewChange>,
     /// A report with its answer.
     pub report: Option<Report>,
+    /// A new card that leaves the stock.
+    pub blank: Option<CardNumber>,
 }
 
 /// Why the store does not do what it was asked.
@@ -297,6 +358,52 @@ impl Store {
         match &self.database {
             Database::Postgres(pool) => postgres::first_answer(pool, client, request_id).await,
             Database::Sqlite(database) => sqlite::first_answer(database, client, request_id).await,
+        }
+    }
+
+    /// Whether a client's identity verification served an application already.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn is_used(
+        &self,
+        client: &SpiffeId,
+        reference_digest: &[u8; 32],
+    ) -> Result<bool, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::is_used(pool, client, reference_digest).await,
+            Database::Sqlite(database) => sqlite::is_used(database, client, reference_digest).await,
+        }
+    }
+
+    /// A new card of the stock, if there is one. It leaves the stock with the [`Write`] that names it. Different seeds choose apart, so
+    /// that callers at once do not meet at one card.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn blank(&self, seed: u128) -> Result<Option<Blank>, StoreError> {
+        // The stock is numbered in runs: a place among its first cards.
+        let place = i64::try_from(seed % 16).unwrap_or_default();
+        for place in [place, 0] {
+            let blank = match &self.database {
+                Database::Postgres(pool) => postgres::blank(pool, place).await,
+                Database::Sqlite(database) => sqlite::blank(database, place).await,
+            }?;
+            if blank.is_some() {
+                return Ok(blank);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds new cards to the stock, apart from those that are there or were issued, and says how many.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn add_blanks(&self, blanks: &[Blank]) -> Result<u64, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::add_blanks(pool, blanks).await,
+            Database::Sqlite(database) => sqlite::add_blanks(database, blanks).await,
         }
     }
 

@@ -191,9 +191,17 @@ impl Watch {
 }
 
 fn message(cursor: i64, change: Option<Change>) -> WatchCardStatesResponse {
-    let change = change.map(|change| CardStateChange {
+    WatchCardStatesResponse {
+        cursor: cursor.to_string(),
+        change: change.as_ref().map(shown),
+    }
+}
+
+/// A change as answers show it.
+pub(crate) fn shown(change: &Change) -> CardStateChange {
+    CardStateChange {
         card_number: change.number.as_str().to_owned(),
-        function: change.function.shown().into(),
+        function: change.part.shown().into(),
         from: change
             .from
             .map_or(CardState::Unspecified, |state| state.shown())
@@ -202,9 +210,5 @@ fn message(cursor: i64, change: Option<Change>) -> WatchCardStatesResponse {
         actor_city: change.actor_city.to_string(),
         cause: change.cause.as_str().to_owned(),
         changed_at: Some(timestamp(change.changed_at_us)),
-    });
-    WatchCardStatesResponse {
-        cursor: cursor.to_string(),
-        change,
     }
 }

@@ -15,8 +15,12 @@ mod command_line;
 mod faults;
 #[path = "all/imports.rs"]
 mod imports;
+#[path = "all/lives.rs"]
+mod lives;
 #[path = "all/losses.rs"]
 mod losses;
+#[path = "all/model.rs"]
+mod model;
 #[path = "all/postgres.rs"]
 mod postgres;
 #[path = "all/rules.rs"]

@@ -6,10 +6,10 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
+    Blank, Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
     row::{
-        CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns, function_number,
-        report_columns, state_number,
+        BlankRow, CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns,
+        part_number, report_columns, state_number,
     },
 };
 use crate::{
@@ -45,13 +45,68 @@ pub(super) async fn first_answer(
     request_id: Uuid,
 ) -> Result<Option<FirstAnswer>, StoreError> {
     let row: Option<ReportRow> = sqlx::query_as(
-        "SELECT request_digest, state, until, seq FROM loss_report WHERE client = $1 AND request_id = $2",
+        "SELECT request_digest, state, until, seq, outcome FROM service_request WHERE client = $1 AND request_id = $2",
     )
     .bind(client.as_str())
     .bind(request_id)
     .fetch_optional(pool)
     .await?;
     row.map(FirstAnswer::try_from).transpose()
+}
+
+pub(super) async fn is_used(
+    pool: &PgPool,
+    client: &SpiffeId,
+    reference_digest: &[u8; 32],
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM service_request WHERE client = $1 AND verification = $2)",
+    );
+    let query = query.bind(client.as_str()).bind(&reference_digest[..]);
+    Ok(query.fetch_one(pool).await?)
+}
+
+pub(super) async fn blank(pool: &PgPool, place: i64) -> Result<Option<Blank>, StoreError> {
+    let row: Option<BlankRow> = sqlx::query_as(
+        "SELECT card_number, card_identification_code, specification_version FROM blank_card \
+         ORDER BY card_number LIMIT 1 OFFSET $1",
+    )
+    .bind(place)
+    .fetch_optional(pool)
+    .await?;
+    row.map(Blank::try_from).transpose()
+}
+
+pub(super) async fn add_blanks(pool: &PgPool, blanks: &[Blank]) -> Result<u64, StoreError> {
+    let column = |field: fn(&Blank) -> &str| blanks.iter().map(field).collect::<Vec<_>>();
+    let done = sqlx::query(
+        "INSERT INTO blank_card (card_number, card_identification_code, specification_version) \
+         SELECT new.number, new.chip, new.specification \
+         FROM unnest($1::text[], $2::text[], $3::text[]) AS new(number, chip, specification) \
+         WHERE NOT EXISTS (SELECT 1 FROM card WHERE card_number = new.number OR \
+         card_identification_code = new.chip) ON CONFLICT DO NOTHING",
+    )
+    .bind(column(|blank| blank.number.as_str()))
+    .bind(column(|blank| blank.chip.as_str()))
+    .bind(column(|blank| blank.specification.as_str()))
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn take_blank(
+    transaction: &mut Transaction<'_, Postgres>,
+    number: &CardNumber,
+) -> Result<(), StoreError> {
+    let taken = sqlx::query("DELETE FROM blank_card WHERE card_number = $1")
+        .bind(number.as_str())
+        .execute(&mut **transaction)
+        .await?;
+    if taken.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
 }
 
 pub(super) async fn ended_losses(
@@ -113,6 +168,9 @@ pub(super) async fn write(pool: &PgPool, write: &Write) -> Result<i64, StoreErro
     if let Some(report) = &write.report {
         insert_report(&mut transaction, report, last).await?;
     }
+    if let Some(number) = &write.blank {
+        take_blank(&mut transaction, number).await?;
+    }
     transaction.commit().await?;
     Ok(last)
 }
@@ -137,6 +195,23 @@ fn standings<'a>(
     arrays
 }
 
+/// The columns of a life.
+#[expect(clippy::type_complexity, reason = "a column each")]
+fn lives(cards: &[StoredCard]) -> (Vec<i16>, Vec<bool>, Vec<Option<&str>>, Vec<Option<&str>>) {
+    let mut arrays = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for StoredCard { life, .. } in cards {
+        arrays.0.push(i16::from(life.wrong_pins));
+        arrays.1.push(life.electronic_issued);
+        arrays
+            .2
+            .push(life.predecessor.as_ref().map(CardNumber::as_str));
+        arrays
+            .3
+            .push(life.successor.as_ref().map(CardNumber::as_str));
+    }
+    arrays
+}
+
 async fn insert(
     transaction: &mut Transaction<'_, Postgres>,
     cards: &[StoredCard],
@@ -146,12 +221,14 @@ async fn insert(
     }
     let social = standings(cards, |card| &card.social);
     let financial = standings(cards, |card| &card.financial);
+    let lives = lives(cards);
     sqlx::query(concat!(
         "INSERT INTO card (",
         card_columns!(),
         ") SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], \
          $6::text[], $7::text[], $8::smallint[], $9::bigint[], $10::boolean[], $11::smallint[], \
-         $12::bigint[], $13::boolean[], $14::boolean[], $15::text[], $16::bytea[], $17::bigint[])"
+         $12::bigint[], $13::boolean[], $14::boolean[], $15::text[], $16::bytea[], $17::bigint[], \
+         $18::smallint[], $19::boolean[], $20::text[], $21::text[])"
     ))
     .bind(column(cards, |card| card.number.as_str()))
     .bind(column(cards, |card| card.holder.as_str()))
@@ -180,6 +257,10 @@ async fn insert(
             .map(|stored| stored.version)
             .collect::<Vec<_>>(),
     )
+    .bind(lives.0)
+    .bind(lives.1)
+    .bind(lives.2)
+    .bind(lives.3)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -194,6 +275,7 @@ async fn update(
     }
     let social = standings(cards, |card| &card.social);
     let financial = standings(cards, |card| &card.financial);
+    let lives = lives(cards);
     let done = sqlx::query(
         "UPDATE card SET social_security_number = new.holder, name = new.name, \
          card_identification_code = new.chip, issuing_division = new.division, \
@@ -202,13 +284,14 @@ async fn update(
          social_reported = new.social_reported, financial_state = new.financial_state, \
          financial_until = new.financial_until, financial_reported = new.financial_reported, \
          electronic = new.electronic, specification_version = new.specification, \
+         wrong_pins = new.wrong_pins, electronic_issued = new.electronic_issued, predecessor = new.predecessor, successor = new.successor, \
          version = card.version + 1 \
          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
          $8::smallint[], $9::bigint[], $10::boolean[], $11::smallint[], $12::bigint[], $13::boolean[], \
-         $14::boolean[], $15::text[], $16::bigint[]) \
+         $14::boolean[], $15::text[], $16::bigint[], $17::smallint[], $18::boolean[], $19::text[], $20::text[]) \
          AS new(number, holder, name, chip, division, issued_on, expires_on, social_state, social_until, \
          social_reported, financial_state, financial_until, financial_reported, electronic, \
-         specification, version) \
+         specification, version, wrong_pins, electronic_issued, predecessor, successor) \
          WHERE card.card_number = new.number AND card.version = new.version",
     )
     .bind(column(cards, |card| card.number.as_str()))
@@ -227,6 +310,10 @@ async fn update(
     .bind(column(cards, |card| card.electronic))
     .bind(column(cards, |card| card.specification.as_str()))
     .bind(cards.iter().map(|stored| stored.version).collect::<Vec<_>>())
+    .bind(lives.0)
+    .bind(lives.1)
+    .bind(lives.2)
+    .bind(lives.3)
     .execute(&mut **transaction)
     .await?;
     let all = u64::try_from(cards.len()).is_ok_and(|cards| cards == done.rows_affected());
@@ -262,12 +349,12 @@ async fn append(
         })
         .unzip();
     sqlx::query(
-        concat!("INSERT INTO card_change (", change_columns!(), ", client, exchange) SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], \
+        concat!("INSERT INTO card_change (", change_columns!(), ") SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], \
          $4::smallint[], $5::smallint[], $6::text[], $7::text[], $8::bigint[], $9::text[], $10::text[])"),
     )
     .bind((last - count + 1..=last).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.number.as_str()).collect::<Vec<_>>())
-    .bind(changes.iter().map(|change| function_number(change.function)).collect::<Vec<_>>())
+    .bind(changes.iter().map(|change| part_number(change.part)).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.from.map_or(0, state_number)).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| state_number(change.to)).collect::<Vec<_>>())
     .bind(changes.iter().map(|change| change.actor.city.as_str()).collect::<Vec<_>>())
@@ -298,9 +385,9 @@ async fn insert_report(
         ReportAnswer::NothingMatched => (None, None, None),
     };
     sqlx::query(concat!(
-        "INSERT INTO loss_report (",
+        "INSERT INTO service_request (",
         report_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
     ))
     .bind(report.client.as_str())
     .bind(report.request_id)
@@ -311,6 +398,14 @@ async fn insert_report(
     .bind(seq)
     .bind(report.exchange.to_string())
     .bind(report.reported_at_us)
+    .bind(&report.outcome)
+    .bind(
+        report
+            .verification
+            .as_ref()
+            .map(|it| &it.reference_digest[..]),
+    )
+    .bind(report.verification.map(|it| it.method as i16))
     .execute(&mut **transaction)
     .await?;
     Ok(())

@@ -4,10 +4,9 @@ use banqiao_kit::identifier::{CitizenId, DivisionCode};
 use banqiao_proto::card::v1::CardState;
 use jiff::civil::Date;
 
-use super::{Cause, Change, FirstAnswer, ReportAnswer, StoreError, StoredCard};
+use super::{Blank, Cause, Change, FirstAnswer, Life, Part, ReportAnswer, StoreError, StoredCard};
 use crate::{
     card::{Card, CardNumber, ChipCode, HolderName, parse_date},
-    request::Function,
     state::{Standing, State},
 };
 
@@ -17,21 +16,23 @@ macro_rules! card_columns {
     () => {
         "card_number, social_security_number, name, card_identification_code, issuing_division, issued_on, \
          expires_on, social_state, social_until, social_reported, financial_state, financial_until, \
-         financial_reported, electronic, specification_version, salt, version"
+         financial_reported, electronic, specification_version, salt, version, wrong_pins, electronic_issued, \
+         predecessor, successor"
     };
 }
 
 /// The columns of a change.
 macro_rules! change_columns {
     () => {
-        "seq, card_number, function, from_state, to_state, actor_city, cause, changed_at"
+        "seq, card_number, function, from_state, to_state, actor_city, cause, changed_at, client, exchange"
     };
 }
 
 /// The columns of a report.
 macro_rules! report_columns {
     () => {
-        "client, request_id, request_digest, applied, state, until, seq, exchange, reported_at"
+        "client, request_id, request_digest, applied, state, until, seq, exchange, reported_at, outcome, \
+         verification, verification_method"
     };
 }
 
@@ -56,6 +57,10 @@ pub(super) struct CardRow {
     specification_version: String,
     salt: Vec<u8>,
     version: i64,
+    wrong_pins: i16,
+    electronic_issued: bool,
+    predecessor: Option<String>,
+    successor: Option<String>,
 }
 
 impl TryFrom<CardRow> for StoredCard {
@@ -87,10 +92,19 @@ impl TryFrom<CardRow> for StoredCard {
             .salt
             .try_into()
             .map_err(|_| StoreError::Corrupt("salt"))?;
+        let other = |text: Option<String>| text.as_deref().map(number).transpose();
+        let life = Life {
+            wrong_pins: u8::try_from(row.wrong_pins)
+                .map_err(|_| StoreError::Corrupt("count of wrong PINs"))?,
+            electronic_issued: row.electronic_issued,
+            predecessor: other(row.predecessor)?,
+            successor: other(row.successor)?,
+        };
         Ok(Self {
             card,
             salt,
             version: row.version,
+            life,
         })
     }
 }
@@ -105,6 +119,8 @@ pub(super) struct ChangeRow {
     actor_city: String,
     cause: String,
     changed_at: i64,
+    client: Option<String>,
+    exchange: Option<String>,
 }
 
 impl TryFrom<ChangeRow> for Change {
@@ -119,13 +135,14 @@ impl TryFrom<ChangeRow> for Change {
         Ok(Self {
             seq: row.seq,
             number: number(&row.card_number)?,
-            function: Function::of(row.function.into()).ok_or(StoreError::Corrupt("function"))?,
+            part: Part::of(row.function.into()).ok_or(StoreError::Corrupt("function"))?,
             from,
             to: state(row.to_state)?,
             actor_city: row
                 .actor_city
                 .parse()
                 .map_err(|_| StoreError::Corrupt("city"))?,
+            call: row.client.zip(row.exchange),
             cause: Cause::of(&row.cause).ok_or(StoreError::Corrupt("cause"))?,
             changed_at_us: row.changed_at,
         })
@@ -138,6 +155,7 @@ pub(super) struct ReportRow {
     state: Option<i16>,
     until: Option<i64>,
     seq: Option<i64>,
+    outcome: Option<Vec<u8>>,
 }
 
 impl TryFrom<ReportRow> for FirstAnswer {
@@ -156,7 +174,31 @@ impl TryFrom<ReportRow> for FirstAnswer {
             },
             None => ReportAnswer::NothingMatched,
         };
-        Ok(Self { digest, answer })
+        Ok(Self {
+            digest,
+            answer,
+            outcome: row.outcome,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct BlankRow {
+    card_number: String,
+    card_identification_code: String,
+    specification_version: String,
+}
+
+impl TryFrom<BlankRow> for Blank {
+    type Error = StoreError;
+
+    fn try_from(row: BlankRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            number: number(&row.card_number)?,
+            chip: ChipCode::parse(&row.card_identification_code)
+                .map_err(|_| StoreError::Corrupt("card identification code"))?,
+            specification: row.specification_version,
+        })
     }
 }
 
@@ -174,8 +216,8 @@ pub(super) const fn state_number(state: State) -> i16 {
     state.shown() as i16
 }
 
-pub(super) const fn function_number(function: Function) -> i16 {
-    function.shown() as i16
+pub(super) const fn part_number(part: Part) -> i16 {
+    part.shown() as i16
 }
 
 fn standing(number: i16, until: Option<i64>, reported: bool) -> Result<Standing, StoreError> {

@@ -6,10 +6,10 @@ use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
+    Blank, Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
     row::{
-        CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns, function_number,
-        report_columns, state_number,
+        BlankRow, CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns,
+        part_number, report_columns, state_number,
     },
 };
 use crate::card::{CardNumber, ChipCode};
@@ -50,13 +50,77 @@ pub(super) async fn first_answer(
     request_id: Uuid,
 ) -> Result<Option<FirstAnswer>, StoreError> {
     let row: Option<ReportRow> = sqlx::query_as(
-        "SELECT request_digest, state, until, seq FROM loss_report WHERE client = ? AND request_id = ?",
+        "SELECT request_digest, state, until, seq, outcome FROM service_request WHERE client = ? AND request_id = ?",
     )
     .bind(client.as_str())
     .bind(request_id.to_string())
     .fetch_optional(database.readers())
     .await?;
     row.map(FirstAnswer::try_from).transpose()
+}
+
+pub(super) async fn is_used(
+    database: &SqliteDatabase,
+    client: &SpiffeId,
+    reference_digest: &[u8; 32],
+) -> Result<bool, StoreError> {
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM service_request WHERE client = ? AND verification = ?)",
+    );
+    let query = query.bind(client.as_str()).bind(&reference_digest[..]);
+    Ok(query.fetch_one(database.readers()).await?)
+}
+
+pub(super) async fn blank(
+    database: &SqliteDatabase,
+    place: i64,
+) -> Result<Option<Blank>, StoreError> {
+    let row: Option<BlankRow> = sqlx::query_as(
+        "SELECT card_number, card_identification_code, specification_version FROM blank_card \
+         ORDER BY card_number LIMIT 1 OFFSET ?",
+    )
+    .bind(place)
+    .fetch_optional(database.readers())
+    .await?;
+    row.map(Blank::try_from).transpose()
+}
+
+pub(super) async fn add_blanks(
+    database: &SqliteDatabase,
+    blanks: &[Blank],
+) -> Result<u64, StoreError> {
+    let mut transaction = database.writer().begin_with("BEGIN IMMEDIATE").await?;
+    let mut added = 0;
+    for blank in blanks {
+        let done = sqlx::query(
+            "INSERT INTO blank_card (card_number, card_identification_code, specification_version) \
+             SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM card WHERE card_number = ?1 OR \
+             card_identification_code = ?2) ON CONFLICT DO NOTHING",
+        )
+        .bind(blank.number.as_str())
+        .bind(blank.chip.as_str())
+        .bind(&blank.specification)
+        .execute(&mut *transaction)
+        .await?;
+        added += done.rows_affected();
+    }
+    transaction.commit().await?;
+    Ok(added)
+}
+
+async fn take_blank(
+    transaction: &mut Transaction<'_, Sqlite>,
+    number: &CardNumber,
+) -> Result<(), StoreError> {
+    let taken = sqlx::query("DELETE FROM blank_card WHERE card_number = ?")
+        .bind(number.as_str())
+        .execute(&mut **transaction)
+        .await?;
+    if taken.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
 }
 
 pub(super) async fn ended_losses(
@@ -125,6 +189,9 @@ pub(super) async fn write(database: &SqliteDatabase, write: &Write) -> Result<i6
     if let Some(report) = &write.report {
         insert_report(&mut transaction, report, last).await?;
     }
+    if let Some(number) = &write.blank {
+        take_blank(&mut transaction, number).await?;
+    }
     transaction.commit().await?;
     Ok(last)
 }
@@ -137,12 +204,13 @@ async fn insert(
         card,
         salt,
         version,
+        life,
     } = stored;
     let (social, financial) = (columns(&card.social), columns(&card.financial));
     sqlx::query(concat!(
         "INSERT INTO card (",
         card_columns!(),
-        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))
     .bind(card.number.as_str())
     .bind(card.holder.as_str())
@@ -161,6 +229,10 @@ async fn insert(
     .bind(&card.specification)
     .bind(&salt[..])
     .bind(version)
+    .bind(life.wrong_pins)
+    .bind(life.electronic_issued)
+    .bind(life.predecessor.as_ref().map(CardNumber::as_str))
+    .bind(life.successor.as_ref().map(CardNumber::as_str))
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -170,14 +242,21 @@ async fn update(
     transaction: &mut Transaction<'_, Sqlite>,
     stored: &StoredCard,
 ) -> Result<(), StoreError> {
-    let StoredCard { card, version, .. } = stored;
+    let StoredCard {
+        card,
+        version,
+        life,
+        ..
+    } = stored;
     let (social, financial) = (columns(&card.social), columns(&card.financial));
     let done = sqlx::query(
         "UPDATE card SET social_security_number = ?, name = ?, card_identification_code = ?, \
          issuing_division = ?, issued_on = ?, expires_on = ?, \
          social_state = ?, social_until = ?, social_reported = ?, \
          financial_state = ?, financial_until = ?, financial_reported = ?, \
-         electronic = ?, specification_version = ?, version = version + 1 \
+         electronic = ?, specification_version = ?, wrong_pins = ?, electronic_issued = ?, \
+         predecessor = ?, successor = ?, \
+         version = version + 1 \
          WHERE card_number = ? AND version = ?",
     )
     .bind(card.holder.as_str())
@@ -194,6 +273,10 @@ async fn update(
     .bind(financial.2)
     .bind(card.electronic)
     .bind(&card.specification)
+    .bind(life.wrong_pins)
+    .bind(life.electronic_issued)
+    .bind(life.predecessor.as_ref().map(CardNumber::as_str))
+    .bind(life.successor.as_ref().map(CardNumber::as_str))
     .bind(card.number.as_str())
     .bind(version)
     .execute(&mut **transaction)
@@ -224,11 +307,11 @@ async fn append(
         sqlx::query(concat!(
             "INSERT INTO card_change (",
             change_columns!(),
-            ", client, exchange) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         ))
         .bind(seq)
         .bind(change.number.as_str())
-        .bind(function_number(change.function))
+        .bind(part_number(change.part))
         .bind(change.from.map_or(0, state_number))
         .bind(state_number(change.to))
         .bind(change.actor.city.as_str())
@@ -260,9 +343,9 @@ async fn insert_report(
         ReportAnswer::NothingMatched => (None, None, None),
     };
     sqlx::query(concat!(
-        "INSERT INTO loss_report (",
+        "INSERT INTO service_request (",
         report_columns!(),
-        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))
     .bind(report.client.as_str())
     .bind(report.request_id.to_string())
@@ -273,6 +356,14 @@ async fn insert_report(
     .bind(seq)
     .bind(report.exchange.to_string())
     .bind(report.reported_at_us)
+    .bind(&report.outcome)
+    .bind(
+        report
+            .verification
+            .as_ref()
+            .map(|it| &it.reference_digest[..]),
+    )
+    .bind(report.verification.map(|it| it.method as i16))
     .execute(&mut **transaction)
     .await?;
     Ok(())

@@ -234,7 +234,7 @@ pub(crate) async fn transitions_at_once_make_one_chain(scene: Scene) {
     let history = scene.history(&records[0]).await;
     let social: Vec<_> = history
         .iter()
-        .filter(|c| c.function == banqiao_card::Function::Social)
+        .filter(|c| c.part == banqiao_card::Part::Social)
         .collect();
     for pair in social.windows(2) {
         assert_eq!(
@@ -317,8 +317,8 @@ pub(crate) async fn the_history_cannot_be_rewritten(scene: Scene) {
     for statement in [
         "UPDATE card_change SET actor_city = '370600'",
         "DELETE FROM card_change WHERE seq = 1",
-        "UPDATE loss_report SET seq = 7",
-        "DELETE FROM loss_report",
+        "UPDATE service_request SET seq = 7",
+        "DELETE FROM service_request",
     ] {
         let refused = match &scene.settings.url {
             banqiao_kit::DatabaseUrl::Postgres(url) => {

@@ -1,16 +1,20 @@
 //! A city with a database, a clock that the test moves, and requests to make.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use banqiao_card::{
-    CardConfig, CardNumber, Cards, Change, LineOutcome, LossReport, LossTerms, Store, Verify,
-    WatchSettings, Watches, synthetic,
+    Application, Applied, Applies, CardConfig, CardNumber, Cards, Change, LineOutcome, LossReport,
+    LossTerms, Store, VerificationPolicy, Verify, WatchSettings, Watches, synthetic,
 };
 use banqiao_directory::{CityCode, ManualClock};
-use banqiao_kit::{Caller, DatabaseSettings, civil_date};
+use banqiao_kit::{CallError, Caller, DatabaseSettings, civil_date};
 use banqiao_proto::card::v1::{
-    CardKey, CardRecord, CardState, ImportCardsRequest, LossKind, ReportLossRequest,
-    ReportLossResponse, VerifyCardRequest, VerifyCardResponse,
+    self as proto, CardKey, CardRecord, CardState, IdentityVerification, ImportCardsRequest,
+    LossKind, ReportLossRequest, ReportLossResponse, VerificationMethod, VerifyCardRequest,
+    VerifyCardResponse,
 };
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
@@ -28,30 +32,96 @@ pub(crate) struct Scene {
     pub(crate) clock: ManualClock,
     pub(crate) settings: DatabaseSettings,
     pub(crate) stopping: CancellationToken,
+    /// Makes numbers of cards.
+    serial: AtomicU64,
 }
 
 pub(crate) fn qingdao() -> CityCode {
     "370200".parse().unwrap()
 }
 
+/// Qingdao takes its own verifications, and those of Weihai's window.
+fn policy() -> VerificationPolicy {
+    let verifiers = vec![WEIHAI.parse().unwrap()];
+    let home = "qingdao.jiaodong".parse().unwrap();
+    VerificationPolicy::new(home, verifiers, VerificationPolicy::DEFAULT_VALIDITY)
+}
+
+/// A window of another city, whose verifications are recognised.
+pub(crate) const WEIHAI: &str = "spiffe://weihai.jiaodong/hrss/window";
+/// One whose verifications are not.
+pub(crate) const RIZHAO: &str = "spiffe://rizhao.jiaodong/hrss/window";
+/// The issuing bureau's own counter.
+pub(crate) const COUNTER: &str = "spiffe://qingdao.jiaodong/hrss/counter";
+
 impl Scene {
+    /// Puts new cards into the stock.
+    pub(crate) async fn stock(&self, count: u32) {
+        let mut sheet = "card_number,card_identification_code,specification_version\n".to_owned();
+        for n in 0..count {
+            sheet.push_str(&format!("N{n:08},{:032X},3.00\n", n + 1));
+        }
+        let added = self.cards.stock(sheet.as_bytes()).await.unwrap();
+        assert_eq!(added, u64::from(count));
+    }
+
+    /// How an application ends at the window of Weihai.
+    pub(crate) async fn apply(&self, request: &impl Applies) -> Result<Applied, CallError> {
+        apply_as(&self.cards, request, WEIHAI).await
+    }
+
+    /// A fresh verification at an office.
+    pub(crate) fn verified(&self) -> Option<IdentityVerification> {
+        let at = self.cards.clock().now_us();
+        Some(IdentityVerification {
+            method: VerificationMethod::Office.into(),
+            verified_at: Some(prost_types::Timestamp {
+                seconds: at / SECOND,
+                nanos: 0,
+            }),
+            reference_digest: [
+                uuid::Uuid::now_v7().into_bytes(),
+                uuid::Uuid::now_v7().into_bytes(),
+            ]
+            .concat(),
+        })
+    }
+
+    /// Imports a card in these states, without an electronic card.
+    pub(crate) async fn one_in(&self, social: CardState, financial: CardState) -> CardRecord {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let mut records = synthetic::holders(qingdao(), 1, 1).unwrap();
+        let record = CardRecord {
+            card_number: format!("S{serial:010}"),
+            card_identification_code: format!("{:032X}", u128::from(serial) << 64),
+            social_state: social.into(),
+            financial_state: financial.into(),
+            electronic: false,
+            ..records.next().unwrap()
+        };
+        let outcomes = self.import(std::slice::from_ref(&record)).await;
+        assert_eq!(outcomes, [LineOutcome::Created]);
+        record
+    }
+
     pub(crate) async fn open(url: &str) -> Self {
         let settings = DatabaseSettings::new(url.parse().unwrap());
         let clock = ManualClock::new(NOON);
         let store = Store::open(&settings).await.unwrap();
-        let cards = Cards::new(store, qingdao(), clock.clock(), TERMS);
+        let cards = Cards::new(store, qingdao(), clock.clock(), TERMS).recognising(policy());
         Self {
             cards,
             clock,
             settings,
             stopping: CancellationToken::new(),
+            serial: AtomicU64::new(1),
         }
     }
 
     /// Another replica: its own connections to the same database, the same clock.
     pub(crate) async fn replica(&self) -> Cards {
         let store = Store::open(&self.settings).await.unwrap();
-        Cards::new(store, qingdao(), self.clock.clock(), TERMS)
+        Cards::new(store, qingdao(), self.clock.clock(), TERMS).recognising(policy())
     }
 
     /// Imports records and gives the outcome of each.
@@ -121,6 +191,26 @@ pub(crate) async fn report_as(
     cards
         .report_loss(&LossReport::parse(request, today).unwrap(), &caller(client))
         .await
+}
+
+pub(crate) async fn apply_as(
+    cards: &Cards,
+    request: &impl Applies,
+    client: &str,
+) -> Result<Applied, CallError> {
+    let today = civil_date(cards.clock().now_us());
+    let application = Application::parse(request, today).map_err(CallError::CallerInvalid)?;
+    cards.apply(&application, &caller(client)).await
+}
+
+/// An application for a card, with a new request id.
+pub(crate) fn application(record: &CardRecord) -> Option<proto::Application> {
+    Some(proto::Application {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        key: key(record),
+        name: record.name.clone(),
+        applied_in: "371000".to_owned(),
+    })
 }
 
 pub(crate) fn caller(client: &str) -> Caller {
