@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 19] = [
+const FILES: [&str; 22] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -24,6 +24,9 @@ const FILES: [&str; 19] = [
     "banqiao/item/v1/material.proto",
     "banqiao/item/v1/rating.proto",
     "banqiao/item/v1/statistics.proto",
+    "banqiao/lab/v1/catalogue.proto",
+    "banqiao/lab/v1/record.proto",
+    "banqiao/lab/v1/report.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -56,6 +56,11 @@ package!(
 );
 package!(card, "banqiao.card.v1", "The social-security card.");
 package!(item, "banqiao.item.v1", "Items and cases of “一网通办”.");
+package!(
+    lab,
+    "banqiao.lab.v1",
+    "Laboratory reports and their recognition."
+);
 
 /// The descriptor pool of every proto of this crate.
 pub fn descriptors() -> &'static DescriptorPool {
