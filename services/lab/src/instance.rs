@@ -1,0 +1,163 @@
+//! One running laboratory service: built from its configuration, served, stopped.
+
+use std::net::SocketAddr;
+
+use banqiao_directory::Clock;
+use banqiao_kit::{DatabaseError, Server, ServerError, Service};
+use banqiao_proto::lab::v1::{
+    catalogue_service_server::{self, CatalogueServiceServer},
+    report_service_server::{self, ReportServiceServer},
+};
+use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+
+use crate::{
+    catalogue::CatalogueServer,
+    config::LabConfig,
+    report::{ReportServer, Reports, Watches},
+    store::Store,
+};
+
+/// Largest request message: a FHIR bundle of many reports.
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
+/// Largest response: the results of the longest bulk call.
+const MAX_RESPONSE: usize = 64 * 1024 * 1024;
+
+/// Names of the services, for health checks.
+const NAMES: [&str; 2] = [
+    catalogue_service_server::SERVICE_NAME,
+    report_service_server::SERVICE_NAME,
+];
+
+/// Why a laboratory service does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The database.
+    #[error("cannot open the database")]
+    Database(#[source] DatabaseError),
+    /// Address, certificates or transport.
+    #[error("cannot serve")]
+    Server(#[source] ServerError),
+    /// Telemetry.
+    #[error("cannot start telemetry")]
+    Telemetry(#[source] TelemetryError),
+}
+
+/// A laboratory service that is bound and has its database open.
+#[derive(Debug)]
+pub struct Instance {
+    reports: Reports,
+    server: Server,
+    telemetry: Telemetry,
+    watches: Watches,
+    stopping: CancellationToken,
+}
+
+impl Instance {
+    /// Opens the database and listens. Nothing global is touched: a process may run several, and installs its own log.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn start(config: LabConfig, clock: Clock) -> Result<Self, RunError> {
+        // Boxed: opening a database and migrating it holds much that its callers need not carry.
+        Box::pin(Self::build(config, clock)).await
+    }
+
+    async fn build(config: LabConfig, clock: Clock) -> Result<Self, RunError> {
+        let telemetry =
+            Telemetry::build(config.telemetry, clock.clone()).map_err(RunError::Telemetry)?;
+        let server = Server::bind(
+            config.listen,
+            config.trust,
+            telemetry.clone(),
+            clock.clone(),
+        );
+        let server = server.await.map_err(RunError::Server)?.drain(config.drain);
+        let store = Store::open(&config.database)
+            .await
+            .map_err(RunError::Database)?;
+        let stopping = CancellationToken::new();
+        let watches = Watches::new(store.clone(), config.city, config.watch, stopping.clone());
+        let reports = Reports::new(
+            store,
+            config.city,
+            clock,
+            config.catalogue,
+            config.institutions,
+        );
+        Ok(Self {
+            reports,
+            server,
+            telemetry,
+            watches,
+            stopping,
+        })
+    }
+
+    /// The address that it listens on.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// The reports, for an import by the process itself.
+    pub const fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// Its measurements.
+    pub const fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Serves until `shutdown` completes, then finishes what is open and closes the database.
+    ///
+    /// # Errors
+    /// The transport failed.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let tasks = TaskTracker::new();
+        let (watches, stopping) = (self.watches.clone(), self.stopping.clone());
+        tasks.spawn(async move { watches.follow().await });
+        let home = self.server.identity().home().clone();
+        let catalogue = CatalogueServer::new(
+            self.reports.catalogue().clone(),
+            self.reports.institutions().clone(),
+        );
+        let reports = ReportServer::new(self.reports.clone(), self.watches, home);
+        let routes = Routes::new(CatalogueServiceServer::new(catalogue)).add_service(
+            ReportServiceServer::new(reports)
+                .max_decoding_message_size(MAX_REQUEST)
+                .max_encoding_message_size(MAX_RESPONSE),
+        );
+        let service = Service {
+            routes,
+            names: &NAMES,
+            descriptors: banqiao_proto::FILE_DESCRIPTOR_SET,
+            stopping: stopping.clone(),
+        };
+        let served = self.server.serve(service, shutdown).await;
+        // The server cancels it as it begins to stop, but not when it cannot begin.
+        stopping.cancel();
+        tasks.close();
+        tasks.wait().await;
+        self.reports.store().close().await;
+        let telemetry = self.telemetry;
+        // It waits for the collector.
+        if let Err(error) = tokio::task::spawn_blocking(move || telemetry.shutdown()).await {
+            tracing::warn!(error = %Chain(&error), "telemetry was not stopped");
+        }
+        served.map_err(RunError::Server)
+    }
+}
+
+/// Runs a laboratory service until `shutdown` completes.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: LabConfig, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    Instance::start(config, Clock::system())
+        .await?
+        .serve(shutdown)
+        .await
+}

@@ -1,0 +1,45 @@
+//! 检验结果互认: a city's laboratory reports, published by its hospitals, found and read by doctors of any city.
+//!
+//! ```text
+//!   laboratory ──▶ Report, FHIR ──▶ AcceptedReport (rules, items, normalised values) ──▶ Reports ──▶ Store (one transaction)
+//!   doctor ──▶ FindReports ──▶ reading recorded ──▶ reports          Watches ◀── what superseded them ◀──┘
+//!   catalogue.tsv, institutions.tsv ──▶ Catalogue, Institutions: refused whole on a fault
+//! ```
+//!
+//! Rules and their sources: `Rule` constants beside the fields they judge; the catalogue's own certainty stands in each of its lines.
+//! What this service is not: it judges no rights (the gateway does), it shares no diagnoses, and it decides for no doctor.
+
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod config;
+mod decimal;
+mod edge;
+mod instance;
+mod institution;
+mod report;
+mod rules;
+mod store;
+pub mod synthetic;
+mod table;
+
+pub use catalogue::{
+    AllowableError, BelowLimit, COLUMNS, Catalogue, CatalogueServer, Conversion, Interval,
+    ItemCode, LOINC_SYSTEM, Loinc, Normalised, TestItem, WST886_SYSTEM, loinc_check_digit, ucum_of,
+};
+pub use config::LabConfig;
+pub use decimal::Decimal;
+pub use edge::DOMAIN;
+pub use instance::{Instance, RunError, run};
+pub use institution::{INSTITUTION_COLUMNS, Institution, Institutions, Level};
+pub use report::{
+    AcceptTerms, AcceptedReport, CANCELLED, DEFAULT_FOUND, FindReports, LineOutcome, MAX_FOUND,
+    MAX_PUBLISH_LINES, PUBLISH_BATCH, PublishCounts, Publisher, ReportKey, ReportNumber,
+    ReportServer, Reports, WatchFrom, WatchSettings, Watches,
+};
+pub use rules::rules;
+pub use store::{
+    NewReading, ReportHead, ReportSearch, ReportWrite, Store, StoreError, StoredChange,
+    StoredReport, Supersede,
+};
+pub use table::{TableFault, TableFaults};

@@ -1,0 +1,103 @@
+//! The database of a city's laboratory service. Each part has a module of its own, with statements for each of the two stores; they
+//! share their tests, not their SQL.
+
+mod report;
+
+use banqiao_kit::{
+    CallError, Database, DatabaseError, DatabaseSettings, FaultKind, Migrations, classify,
+};
+use tokio::sync::watch;
+
+pub use report::{
+    NewReading, ReportHead, ReportSearch, ReportWrite, StoredChange, StoredReport, Supersede,
+};
+
+const MIGRATIONS: Migrations = Migrations {
+    postgres: &[
+        (
+            "reports",
+            include_str!("../migrations/postgres/0001_reports.sql"),
+        ),
+        (
+            "readings",
+            include_str!("../migrations/postgres/0002_readings.sql"),
+        ),
+    ],
+    sqlite: &[
+        (
+            "reports",
+            include_str!("../migrations/sqlite/0001_reports.sql"),
+        ),
+        (
+            "readings",
+            include_str!("../migrations/sqlite/0002_readings.sql"),
+        ),
+    ],
+};
+
+/// Why the store does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A fault of this program or of the schema.
+    #[error("the database refused a statement")]
+    Broken(#[source] sqlx::Error),
+    /// Another transaction won: read again and decide again.
+    #[error("another change came first")]
+    Conflict,
+    /// The record breaks a rule that every writer keeps.
+    #[error("a stored record has an impossible {0}")]
+    Corrupt(&'static str),
+    /// The database is away or overloaded.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match classify(&error) {
+            FaultKind::Broken => Self::Broken(error),
+            FaultKind::Conflict => Self::Conflict,
+            FaultKind::Unavailable => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<StoreError> for CallError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Conflicts end here only after several attempts: an overload.
+            StoreError::Conflict | StoreError::Unavailable(_) => {
+                Self::StoreUnavailable(error.into())
+            }
+            StoreError::Broken(_) | StoreError::Corrupt(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Database,
+    /// Number of the newest change of a report that this process knows of.
+    head: watch::Sender<i64>,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn open(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
+        let database = Database::open(settings, MIGRATIONS).await?;
+        Ok(Self {
+            database,
+            head: watch::Sender::new(0),
+        })
+    }
+
+    /// Closes the database.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}

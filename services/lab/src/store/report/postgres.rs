@@ -1,0 +1,258 @@
+//! Reports on PostgreSQL. New ones go as arrays, one statement for all rows; the row of the head is taken after the reports.
+
+use banqiao_directory::SpiffeId;
+use prost::Message;
+use sqlx::{PgPool, Postgres, Transaction};
+
+use super::{
+    NewReading, ReportHead, ReportSearch, ReportWrite, StoredChange, StoredReport, Supersede,
+    row::{BodyRow, ChangeRow, HeadRow, KeyRow, item_column, item_patterns, status_number},
+};
+use crate::{
+    report::{AcceptedReport, CANCELLED, ReportKey},
+    store::StoreError,
+};
+
+fn columns<'a>(keys: impl Iterator<Item = &'a ReportKey>) -> (Vec<&'a str>, Vec<&'a str>) {
+    keys.map(|key| (key.institution.as_str(), key.number.as_str()))
+        .unzip()
+}
+
+pub(super) async fn heads(
+    pool: &PgPool,
+    keys: &[&ReportKey],
+) -> Result<Vec<ReportHead>, StoreError> {
+    let (institutions, numbers) = columns(keys.iter().copied());
+    let rows: Vec<HeadRow> = sqlx::query_as(
+        "SELECT institution, report_number, version, status, patient, issued_at, digest FROM report \
+         JOIN unnest($1::text[], $2::text[]) AS key (institution, report_number) USING (institution, report_number)",
+    )
+    .bind(institutions)
+    .bind(numbers)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(ReportHead::try_from).collect()
+}
+
+pub(super) async fn find(
+    pool: &PgPool,
+    search: &ReportSearch,
+) -> Result<Vec<ReportKey>, StoreError> {
+    let rows: Vec<KeyRow> = sqlx::query_as(
+        "SELECT institution, report_number FROM report \
+         WHERE patient = $1 AND collected_at >= $2 AND collected_at < $3 \
+         AND ($4 OR NOT status = ANY($5)) AND (cardinality($6::text[]) = 0 OR items LIKE ANY($6)) \
+         ORDER BY collected_at DESC, institution, report_number LIMIT $7",
+    )
+    .bind(search.patient.as_str())
+    .bind(search.from_us)
+    .bind(search.before_us)
+    .bind(search.cancelled)
+    .bind(CANCELLED.map(status_number))
+    .bind(item_patterns(&search.items))
+    .bind(search.limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(ReportKey::try_from).collect()
+}
+
+pub(super) async fn record_readings(
+    pool: &PgPool,
+    keys: &[ReportKey],
+    reading: &NewReading,
+) -> Result<(), StoreError> {
+    let (institutions, numbers) = columns(keys.iter());
+    sqlx::query(
+        "INSERT INTO report_reading (client, institution, report_number, version, exchange, read_at) \
+         SELECT $1, institution, report_number, version, $2, $3 FROM report \
+         JOIN unnest($4::text[], $5::text[]) AS key (institution, report_number) USING (institution, report_number) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(reading.client.as_str())
+    .bind(reading.exchange.to_string())
+    .bind(reading.now_us)
+    .bind(institutions)
+    .bind(numbers)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn reports(
+    pool: &PgPool,
+    keys: &[ReportKey],
+) -> Result<Vec<StoredReport>, StoreError> {
+    let (institutions, numbers) = columns(keys.iter());
+    let rows: Vec<BodyRow> = sqlx::query_as(
+        "SELECT version, body FROM report \
+         JOIN unnest($1::text[], $2::text[]) AS key (institution, report_number) USING (institution, report_number) \
+         ORDER BY collected_at DESC, institution, report_number",
+    )
+    .bind(institutions)
+    .bind(numbers)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(StoredReport::try_from).collect()
+}
+
+pub(super) async fn superseded(
+    pool: &PgPool,
+    client: &SpiffeId,
+    after: i64,
+    to: i64,
+    limit: i64,
+) -> Result<Vec<StoredChange>, StoreError> {
+    let rows: Vec<ChangeRow> = sqlx::query_as(
+        "SELECT c.institution, c.report_number, c.seq, c.version, c.status, r.version AS read_version, \
+         c.superseded_at FROM report_change c JOIN report_reading r ON r.client = $1 \
+         AND r.institution = c.institution AND r.report_number = c.report_number AND r.version < c.version \
+         WHERE c.seq > $2 AND c.seq <= $3 ORDER BY c.seq LIMIT $4",
+    )
+    .bind(client.as_str())
+    .bind(after)
+    .bind(to)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(StoredChange::try_from).collect()
+}
+
+pub(super) async fn head(pool: &PgPool) -> Result<i64, StoreError> {
+    let query = sqlx::query_scalar("SELECT seq FROM report_change_head WHERE id = 1");
+    Ok(query.fetch_one(pool).await?)
+}
+
+pub(super) async fn write(pool: &PgPool, write: &ReportWrite) -> Result<i64, StoreError> {
+    let mut transaction = pool.begin().await?;
+    if !write.inserts.is_empty() {
+        insert(&mut transaction, &write.inserts, write.now_us).await?;
+    }
+    for supersede in &write.supersedes {
+        replace(&mut transaction, supersede, write.now_us).await?;
+    }
+    let last = append(&mut transaction, write).await?;
+    transaction.commit().await?;
+    Ok(last)
+}
+
+async fn insert(
+    transaction: &mut Transaction<'_, Postgres>,
+    reports: &[AcceptedReport],
+    now_us: i64,
+) -> Result<(), StoreError> {
+    let (institutions, numbers) = columns(reports.iter().map(AcceptedReport::key));
+    let status: Vec<_> = reports
+        .iter()
+        .map(|report| status_number(report.status()))
+        .collect();
+    let patients: Vec<_> = reports
+        .iter()
+        .map(|report| report.patient().as_str())
+        .collect();
+    let collected: Vec<_> = reports
+        .iter()
+        .map(AcceptedReport::collected_at_us)
+        .collect();
+    let issued: Vec<_> = reports.iter().map(AcceptedReport::issued_at_us).collect();
+    let items: Vec<_> = reports
+        .iter()
+        .map(|report| item_column(report.items()))
+        .collect();
+    let digests: Vec<_> = reports.iter().map(|report| &report.digest()[..]).collect();
+    let bodies: Vec<_> = reports
+        .iter()
+        .map(|report| report.record().encode_to_vec())
+        .collect();
+    sqlx::query(
+        "INSERT INTO report (institution, report_number, version, status, patient, collected_at, issued_at, \
+         items, digest, body, published_at) \
+         SELECT institution, report_number, 1, status, patient, collected_at, issued_at, items, digest, body, $10 \
+         FROM unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], \
+         $8::bytea[], $9::bytea[]) \
+         AS new (institution, report_number, status, patient, collected_at, issued_at, items, digest, body)",
+    )
+    .bind(institutions)
+    .bind(numbers)
+    .bind(status)
+    .bind(patients)
+    .bind(collected)
+    .bind(issued)
+    .bind(items)
+    .bind(digests)
+    .bind(bodies)
+    .bind(now_us)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn replace(
+    transaction: &mut Transaction<'_, Postgres>,
+    Supersede { report, version }: &Supersede,
+    now_us: i64,
+) -> Result<(), StoreError> {
+    let key = report.key();
+    let kept = sqlx::query(
+        "INSERT INTO report_version (institution, report_number, version, body, superseded_at) \
+         SELECT institution, report_number, version, body, $4 FROM report \
+         WHERE institution = $1 AND report_number = $2 AND version = $3 FOR UPDATE",
+    )
+    .bind(key.institution.as_str())
+    .bind(key.number.as_str())
+    .bind(version)
+    .bind(now_us)
+    .execute(&mut **transaction)
+    .await?;
+    if kept.rows_affected() != 1 {
+        return Err(StoreError::Conflict);
+    }
+    sqlx::query(
+        "UPDATE report SET version = version + 1, status = $3, patient = $4, collected_at = $5, issued_at = $6, \
+         items = $7, digest = $8, body = $9, published_at = $10 WHERE institution = $1 AND report_number = $2",
+    )
+    .bind(key.institution.as_str())
+    .bind(key.number.as_str())
+    .bind(status_number(report.status()))
+    .bind(report.patient().as_str())
+    .bind(report.collected_at_us())
+    .bind(report.issued_at_us())
+    .bind(item_column(report.items()))
+    .bind(&report.digest()[..])
+    .bind(report.record().encode_to_vec())
+    .bind(now_us)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn append(
+    transaction: &mut Transaction<'_, Postgres>,
+    write: &ReportWrite,
+) -> Result<i64, StoreError> {
+    let count = i64::try_from(write.supersedes.len())
+        .map_err(|_| StoreError::Corrupt("number of changes"))?;
+    if count == 0 {
+        return Ok(0);
+    }
+    let last: i64 = sqlx::query_scalar(
+        "UPDATE report_change_head SET seq = seq + $1 WHERE id = 1 RETURNING seq",
+    )
+    .bind(count)
+    .fetch_one(&mut **transaction)
+    .await?;
+    for (Supersede { report, version }, seq) in write.supersedes.iter().zip(last - count + 1..) {
+        sqlx::query(
+            "INSERT INTO report_change (seq, institution, report_number, version, status, superseded_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(seq)
+        .bind(report.key().institution.as_str())
+        .bind(report.key().number.as_str())
+        .bind(version + 1)
+        .bind(status_number(report.status()))
+        .bind(write.now_us)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(last)
+}

@@ -1,0 +1,259 @@
+//! The server over real TLS, as the city's gateway sees it.
+
+use std::net::SocketAddr;
+
+use banqiao_directory::Clock;
+use banqiao_lab::{Instance, LabConfig, RunError};
+use banqiao_proto::lab::v1::{
+    FindReportsRequest, InstitutionLevel, ListInstitutionsRequest, ListTestItemsRequest,
+    PublishOutcome, PublishReportRequest, PublishReportsRequest, ReadReportRequest, ReportStatus,
+    WatchSupersededRequest, report_service_client::ReportServiceClient,
+};
+use futures_util::stream;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt;
+
+use crate::{
+    certificates::{Certificates, PATIENCE, request},
+    scene::{DOCTOR, LABORATORY, config_text, corrected, patient_of, report},
+};
+
+/// Years before the scene's noon, so that the real clock lies behind it.
+const LONG_AGO: i64 = 2 * 366 * crate::scene::DAY;
+
+struct Served {
+    certificates: Certificates,
+    address: SocketAddr,
+    stop: CancellationToken,
+    served: JoinHandle<Result<(), RunError>>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let certificates = Certificates::of_qingdao();
+        let folder = certificates.folder.path();
+        let url = format!("sqlite://{}", folder.join("lab.db").display());
+        let config = LabConfig::parse(&config_text(&url), folder).unwrap();
+        let instance = Instance::start(config, Clock::system()).await.unwrap();
+        let address = instance.local_addr();
+        let stop = CancellationToken::new();
+        let served = TaskTracker::new().spawn(instance.serve(stop.clone().cancelled_owned()));
+        Self {
+            certificates,
+            address,
+            stop,
+            served,
+        }
+    }
+
+    fn reports(&self) -> ReportServiceClient<Channel> {
+        self.certificates.reports(self.address)
+    }
+
+    async fn stopped(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.served)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}
+
+fn reason(status: &Status) -> (Code, String, String) {
+    let info = status.get_details_error_info().unwrap();
+    (status.code(), info.reason, info.domain)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_are_published_found_and_their_corrections_pushed() {
+    let served = Served::start().await;
+    let mut client = served.reports();
+    let mut lines: Vec<_> = (0..700)
+        .map(|index| PublishReportsRequest {
+            line: index + 1,
+            report: Some(report(index, index % 50, LONG_AGO)),
+        })
+        .collect();
+    lines[3].report.as_mut().unwrap().status = 0;
+    let answer = client
+        .publish_reports(request(stream::iter(lines.clone()), LABORATORY))
+        .await;
+    let answer = answer.unwrap().into_inner();
+    assert_eq!(
+        (answer.created, answer.refused, answer.results.len()),
+        (699, 1, 700)
+    );
+    let refused = &answer.results[3];
+    assert_eq!(
+        (refused.line, refused.faults[0].field.as_str()),
+        (4, "status")
+    );
+
+    let first = lines[0].report.clone().unwrap();
+    let find = FindReportsRequest {
+        patient_id: patient_of(&first),
+        ..FindReportsRequest::default()
+    };
+    let mut found = client
+        .find_reports(request(find, DOCTOR))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut count = 0;
+    while let Some(answer) = found.message().await.unwrap() {
+        assert_eq!((answer.city.as_str(), answer.version), ("370200", 1));
+        assert!(!answer.report.unwrap().results[0].item_code.is_empty());
+        count += 1;
+    }
+    assert_eq!(count, 14);
+
+    let watch = WatchSupersededRequest::default();
+    let mut watch = client
+        .watch_superseded(request(watch, DOCTOR))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().superseded, None);
+    let next = PublishReportRequest {
+        report: Some(corrected(&first, ReportStatus::Corrected)),
+    };
+    let published = client
+        .publish_report(request(next, LABORATORY))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (published.outcome(), published.version),
+        (PublishOutcome::Superseded, 2)
+    );
+    let told = timeout(PATIENCE, watch.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert_eq!(told.superseded.unwrap().report_number, first.report_number);
+    let read = ReadReportRequest {
+        institution: first.institution.clone(),
+        report_number: first.report_number.clone(),
+    };
+    let read = client
+        .read_report(request(read, DOCTOR))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (read.version, read.report.unwrap().status()),
+        (2, ReportStatus::Corrected)
+    );
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_name_reason_field_and_rule() {
+    let served = Served::start().await;
+    let mut client = served.reports();
+    let publish = |report| PublishReportRequest { report };
+    let first = report(1, 1, LONG_AGO);
+    let stranger = client
+        .publish_report(request(publish(Some(first.clone())), DOCTOR))
+        .await;
+    let forbidden = reason(&stranger.unwrap_err());
+    assert_eq!(
+        forbidden,
+        (
+            Code::PermissionDenied,
+            "PUBLISHER_ONLY".into(),
+            "banqiao.lab".into()
+        )
+    );
+    let mut faulty = first.clone();
+    faulty.results[0].value = None;
+    let invalid = client
+        .publish_report(request(publish(Some(faulty)), LABORATORY))
+        .await;
+    let invalid = invalid.unwrap_err();
+    assert_eq!(invalid.code(), Code::InvalidArgument);
+    let violations = invalid.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].field, "report.results[0].value");
+    assert_eq!(violations[0].reason, "VALUE_MISSING");
+    let empty = client
+        .publish_report(request(publish(None), LABORATORY))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        empty.get_details_bad_request().unwrap().field_violations[0].field,
+        "report"
+    );
+    let unknown = ReadReportRequest {
+        institution: first.institution,
+        report_number: "none".into(),
+    };
+    let unknown = client
+        .read_report(request(unknown, DOCTOR))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&unknown).1, "REPORT_UNKNOWN");
+    let both = client
+        .read_report(request(ReadReportRequest::default(), DOCTOR))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        both.get_details_bad_request()
+            .unwrap()
+            .field_violations
+            .len(),
+        2
+    );
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalogue_and_the_institutions_are_listed() {
+    let served = Served::start().await;
+    let mut client = served.certificates.catalogue(served.address);
+    let all = client
+        .list_test_items(request(ListTestItemsRequest::default(), DOCTOR))
+        .await;
+    let all = all.unwrap().into_inner();
+    assert_eq!((all.version.as_str(), all.items.len()), ("2026.1", 59));
+    let one = ListTestItemsRequest {
+        item_codes: vec!["1700204A".to_owned()],
+    };
+    let urea = client
+        .list_test_items(request(one, DOCTOR))
+        .await
+        .unwrap()
+        .into_inner()
+        .items
+        .remove(0);
+    assert_eq!(urea.conversions[0].factor, "0.357");
+    assert_eq!(urea.refused_units[0].code, "UREA_BASIS");
+    assert_eq!(urea.allowable_error.unwrap().absolute_up_to, "4");
+    assert_eq!(
+        (urea.loinc_certainty.as_str(), urea.interval_source.as_str()),
+        ("Q", "WS/T 404 (Q)")
+    );
+    let unknown = ListTestItemsRequest {
+        item_codes: vec!["9999999A".to_owned()],
+    };
+    let unknown = client
+        .list_test_items(request(unknown, DOCTOR))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        unknown.get_details_bad_request().unwrap().field_violations[0].field,
+        "item_codes[0]"
+    );
+    let list = client
+        .list_institutions(request(ListInstitutionsRequest {}, DOCTOR))
+        .await;
+    let list = list.unwrap().into_inner().institutions;
+    let levels = list
+        .iter()
+        .filter(|one| one.level() == InstitutionLevel::Third);
+    assert_eq!((list.len(), levels.count()), (10, 5));
+    served.stopped().await;
+}

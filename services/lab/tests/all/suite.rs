@@ -1,0 +1,66 @@
+//! Every case on SQLite, one test each; and all of them on one PostgreSQL server, a database each.
+
+use futures_util::future::join_all;
+use tempfile::TempDir;
+
+use crate::{postgres::Postgres, scene::Scene};
+
+async fn on_sqlite<F: Future<Output = ()>>(case: impl FnOnce(Scene) -> F) {
+    let folder = TempDir::new().unwrap();
+    let scene = Scene::open(&format!(
+        "sqlite://{}",
+        folder.path().join("lab.db").display()
+    ))
+    .await;
+    case(scene).await;
+}
+
+macro_rules! suite {
+    ($($module:ident::$case:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                on_sqlite(crate::$module::$case).await;
+            }
+        )*
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn everything_holds_on_postgresql() {
+            let Some(postgres) = Postgres::start() else { return };
+            let mut cases: Vec<(&str, tokio::task::JoinHandle<()>)> = Vec::new();
+            let tasks = tokio_util::task::TaskTracker::new();
+            $(
+                let url = postgres.create(&stringify!($case)[..40.min(stringify!($case).len())]);
+                cases.push((stringify!($case), tasks.spawn(async move {
+                    let scene = Scene::open(&url).await;
+                    crate::$module::$case(scene).await;
+                })));
+            )*
+            let (names, handles): (Vec<_>, Vec<_>) = cases.into_iter().unzip();
+            let outcomes = join_all(handles).await;
+            let failed: Vec<_> =
+                names.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()).collect();
+            assert!(failed.is_empty(), "{failed:?}");
+        }
+    };
+}
+
+suite! {
+    finding::a_patients_reports_come_newest_first_within_items_and_window,
+    finding::cancelled_reports_come_only_when_asked_for,
+    finding::a_report_is_read_by_institution_and_number,
+    publishing::a_report_is_published_once,
+    publishing::each_fault_names_field_and_rule_and_the_other_lines_go_through,
+    publishing::a_newer_version_supersedes_and_the_old_one_is_kept,
+    publishing::what_may_not_follow_is_refused,
+    publishing::values_keep_the_senders_number_and_are_normalised_beside_it,
+    publishing::a_system_publishes_for_its_own_institution,
+    publishing::one_report_sent_many_times_at_once_is_published_once,
+    publishing::versions_readings_and_changes_cannot_be_rewritten,
+    watching::who_read_the_old_version_is_told_and_nobody_else,
+    watching::a_watch_resumes_after_its_cursor,
+    watching::a_watch_sees_the_changes_of_another_replica,
+    watching::a_reader_of_the_new_version_is_not_told_of_it,
+    watching::silence_moves_only_the_cursor,
+    watching::watches_are_bounded_and_end_with_the_service,
+}
