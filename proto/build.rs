@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 22] = [
+const FILES: [&str; 23] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -19,6 +19,7 @@ const FILES: [&str; 22] = [
     "banqiao/ledger/v1/subject.proto",
     "banqiao/card/v1/card.proto",
     "banqiao/card/v1/life.proto",
+    "banqiao/card/v1/pension.proto",
     "banqiao/item/v1/case.proto",
     "banqiao/item/v1/catalogue.proto",
     "banqiao/item/v1/material.proto",

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
-    DEFAULT_DRAIN, DatabaseSettings, Section, SettingFaults, SettingsFile, TrustSettings,
+    DEFAULT_DRAIN, DatabaseSettings, GatewaySettings, Section, SettingFaults, SettingsFile,
+    TrustSettings,
+    calendar::WorkCalendar,
     identifier::{DivisionCode, DivisionKind},
     read_telemetry,
 };
@@ -12,6 +14,7 @@ use banqiao_telemetry::{Resource, TelemetrySettings};
 
 use crate::{
     cards::{DEFAULT_NEW_CARD_YEARS, LossTerms},
+    pension::PensionSettings,
     verification::VerificationPolicy,
     watch::WatchSettings,
 };
@@ -46,6 +49,12 @@ pub struct CardConfig {
     pub sweep: Duration,
     /// `[card]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
     pub watch: WatchSettings,
+    /// `[gateway]`: the way to other cities. Without it documents of pension transfers wait.
+    pub gateway: Option<GatewaySettings>,
+    /// `[pension]`.
+    pub pension: PensionSettings,
+    /// `work_calendar`.
+    pub calendar: WorkCalendar,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
 }
@@ -108,6 +117,9 @@ impl CardConfig {
             limit: usize::from(card.number("watch_limit", 256_u16, 1..=10_000)),
         };
         drop(card);
+        let gateway = GatewaySettings::read_optional(top);
+        let pension = PensionSettings::read(&mut top.section("pension"));
+        let calendar = WorkCalendar::read(top);
         let resource = Resource::new("banqiao-card", env!("CARGO_PKG_VERSION"));
         let resource = match city {
             Some(city) => resource.with("banqiao.city", city.as_str()),
@@ -125,6 +137,9 @@ impl CardConfig {
             new_card_years,
             sweep,
             watch,
+            gateway,
+            pension,
+            calendar: calendar?,
             telemetry: telemetry?,
         })
     }

@@ -3,22 +3,33 @@
 use std::{net::SocketAddr, time::Duration};
 
 use banqiao_directory::Clock;
-use banqiao_kit::{DatabaseError, Server, ServerError, Service};
+use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
 use banqiao_proto::card::v1::{
     card_life_service_server::{CardLifeServiceServer, SERVICE_NAME as LIFE_SERVICE_NAME},
     card_service_server::{CardServiceServer, SERVICE_NAME},
+    pension_transfer_service_server::{
+        PensionTransferServiceServer, SERVICE_NAME as PENSION_SERVICE_NAME,
+    },
 };
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
 use crate::{
-    cards::Cards, config::CardConfig, life::CardLifeServer, service::CardServer, store::Store,
-    verification::VerificationPolicy, watch::Watches,
+    cards::Cards,
+    config::CardConfig,
+    life::CardLifeServer,
+    pension::{PensionCourier, PensionServer, PensionStore, ProgressWatches, Transfers},
+    service::CardServer,
+    store::Store,
+    verification::VerificationPolicy,
+    watch::Watches,
 };
 
 /// Largest request message: that of the methods' options, and far more than a line of an import needs.
 const MAX_REQUEST: usize = 64 * 1024;
+/// Largest request about a transfer: a table with six hundred periods is a tenth of it.
+const MAX_TRANSFER: usize = 1024 * 1024;
 /// Largest response: the results of the longest import.
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
@@ -44,6 +55,9 @@ pub struct Instance {
     server: Server,
     telemetry: Telemetry,
     watches: Watches,
+    transfers: Transfers,
+    progress: ProgressWatches,
+    gateway: Option<Gateway>,
     stopping: CancellationToken,
     sweep: Duration,
 }
@@ -54,19 +68,26 @@ impl Instance {
     /// # Errors
     /// See [`RunError`].
     pub async fn start(config: CardConfig, clock: Clock) -> Result<Self, RunError> {
-        // Boxed: opening a database and migrating it holds much that its callers need not carry.
-        Box::pin(Self::build(config, clock)).await
+        Self::start_apart(config, clock.clone(), clock).await
     }
 
-    async fn build(config: CardConfig, clock: Clock) -> Result<Self, RunError> {
+    /// As [`Instance::start`], with a clock of its own for the records: a rehearsal moves their time, and certificates stay valid.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn start_apart(
+        config: CardConfig,
+        clock: Clock,
+        records: Clock,
+    ) -> Result<Self, RunError> {
+        // Boxed: opening a database and migrating it holds much that its callers need not carry.
+        Box::pin(Self::build(config, clock, records)).await
+    }
+
+    async fn build(config: CardConfig, clock: Clock, records: Clock) -> Result<Self, RunError> {
         let telemetry =
             Telemetry::build(config.telemetry, clock.clone()).map_err(RunError::Telemetry)?;
-        let server = Server::bind(
-            config.listen,
-            config.trust,
-            telemetry.clone(),
-            clock.clone(),
-        );
+        let server = Server::bind(config.listen, config.trust, telemetry.clone(), clock);
         let server = server.await.map_err(RunError::Server)?.drain(config.drain);
         let store = Store::open(&config.database)
             .await
@@ -74,8 +95,20 @@ impl Instance {
         let stopping = CancellationToken::new();
         let watches = Watches::new(store.clone(), config.watch, stopping.clone());
         let (verifiers, validity) = config.verifiers;
-        let home = server.identity().home().clone();
-        let cards = Cards::new(store, config.city, clock, config.terms)
+        let identity = server.identity();
+        let home = identity.home().clone();
+        let gateway = config
+            .gateway
+            .map(|settings| Gateway::new(settings, identity));
+        let transfers = Transfers::new(
+            PensionStore::new(store.database().clone()),
+            (config.city, home.clone()),
+            records.clone(),
+            config.calendar,
+            config.pension,
+        );
+        let progress = ProgressWatches::new(transfers.clone(), config.watch, stopping.clone());
+        let cards = Cards::new(store, config.city, records, config.terms)
             .recognising(VerificationPolicy::new(home, verifiers, validity))
             .issuing_for(config.new_card_years);
         Ok(Self {
@@ -83,6 +116,9 @@ impl Instance {
             server,
             telemetry,
             watches,
+            transfers,
+            progress,
+            gateway,
             stopping,
             sweep: config.sweep,
         })
@@ -112,7 +148,17 @@ impl Instance {
         let (watches, stopping) = (self.watches.clone(), self.stopping.clone());
         tasks.spawn(async move { watches.follow().await });
         tasks.spawn(sweep(self.cards.clone(), self.sweep, stopping.clone()));
+        let progress = self.progress.clone();
+        tasks.spawn(async move { progress.follow().await });
+        if let Some(gateway) = self.gateway {
+            let courier = PensionCourier::new(self.transfers.clone(), gateway);
+            let (outbox, stop) = (self.transfers.outbox().clone(), stopping.clone());
+            tasks.spawn(async move { outbox.send(&courier, stop).await });
+        }
         let home = self.server.identity().home().clone();
+        let pension = PensionServer::new(self.transfers, self.progress, home.clone());
+        let pension =
+            PensionTransferServiceServer::new(pension).max_decoding_message_size(MAX_TRANSFER);
         let service = CardServer::new(self.cards.clone(), self.watches, home);
         let service = CardServiceServer::new(service)
             .max_decoding_message_size(MAX_REQUEST)
@@ -120,8 +166,8 @@ impl Instance {
         let life = CardLifeServiceServer::new(CardLifeServer::new(self.cards.clone()))
             .max_decoding_message_size(MAX_REQUEST);
         let service = Service {
-            routes: Routes::new(service).add_service(life),
-            names: &[SERVICE_NAME, LIFE_SERVICE_NAME],
+            routes: Routes::new(service).add_service(life).add_service(pension),
+            names: &[SERVICE_NAME, LIFE_SERVICE_NAME, PENSION_SERVICE_NAME],
             descriptors: banqiao_proto::FILE_DESCRIPTOR_SET,
             stopping: stopping.clone(),
         };

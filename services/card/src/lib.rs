@@ -20,6 +20,7 @@ mod import;
 mod instance;
 mod life;
 mod loss;
+pub mod pension;
 mod request;
 mod rules;
 mod service;

@@ -7,13 +7,13 @@ use banqiao_kit::{
 };
 
 use crate::{
-    application, card, import, life, loss, request, service, sheet, state, stock, verification,
-    watch,
+    application, card, import, life, loss, pension, request, service, sheet, state, stock,
+    verification, watch,
 };
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
-    Rulebook {
+    let mut book = Rulebook {
         program: "banqiao-card",
         domain: service::DOMAIN,
         tables: vec![
@@ -32,7 +32,10 @@ pub fn rulebook() -> Rulebook {
             watch::rules(),
             shared_rules(),
         ],
-    }
+    };
+    let last = book.tables.len() - 1;
+    book.tables.splice(last..last, pension::rules());
+    book
 }
 
 fn identifiers() -> RuleTable {

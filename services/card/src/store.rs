@@ -41,6 +41,11 @@ const MIGRATIONS: Migrations = Migrations {
             include_str!("../migrations/postgres/0003_loss_reports.sql"),
         ),
         ("life", include_str!("../migrations/postgres/0004_life.sql")),
+        ("outbox", banqiao_kit::OUTBOX_POSTGRES),
+        (
+            "pension transfers",
+            include_str!("../migrations/postgres/0006_pension_transfers.sql"),
+        ),
     ],
     sqlite: &[
         ("cards", include_str!("../migrations/sqlite/0001_cards.sql")),
@@ -53,6 +58,11 @@ const MIGRATIONS: Migrations = Migrations {
             include_str!("../migrations/sqlite/0003_loss_reports.sql"),
         ),
         ("life", include_str!("../migrations/sqlite/0004_life.sql")),
+        ("outbox", banqiao_kit::OUTBOX_SQLITE),
+        (
+            "pension transfers",
+            include_str!("../migrations/sqlite/0006_pension_transfers.sql"),
+        ),
     ],
 };
 
@@ -476,6 +486,11 @@ impl Store {
         }?;
         self.advance(last);
         Ok(last)
+    }
+
+    /// The database, in which transfers stand beside the cards.
+    pub const fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Closes the database.

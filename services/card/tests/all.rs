@@ -21,6 +21,14 @@ mod lives;
 mod losses;
 #[path = "all/model.rs"]
 mod model;
+#[path = "all/pension_model.rs"]
+mod pension_model;
+#[path = "all/pension_process.rs"]
+mod pension_process;
+#[path = "all/pension_scene.rs"]
+mod pension_scene;
+#[path = "all/pension_suite.rs"]
+mod pension_suite;
 #[path = "all/postgres.rs"]
 mod postgres;
 #[path = "all/rules.rs"]
