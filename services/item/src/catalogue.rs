@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use banqiao_kit::Section;
+use banqiao_kit::{RuleTable, Section};
 use jiff::civil::Date;
 
 pub use item::{Call, Item, ItemId, LegalLimit, Material, Promise, Task};
@@ -51,6 +51,10 @@ const SHIPPED: [(&str, &str); 6] = [
 
 /// Key of the settings under which files of a city are named.
 const KEY: &str = "catalogue";
+
+pub(crate) fn rules() -> RuleTable {
+    item::rules()
+}
 
 /// A file's name and text.
 type Text<'a> = (&'a Path, &'a str);

@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::Context;
 use banqiao_directory::Clock;
-use banqiao_item::{Calendars, Catalogue, CatalogueFaults, ImportError, ItemConfig, Store};
+use banqiao_item::{
+    Calendars, Catalogue, CatalogueFaults, ImportError, ItemConfig, Store, rulebook,
+};
 use banqiao_kit::{
     SettingFaults,
     calendar::{CalendarNotLoaded, WorkCalendar},
@@ -32,6 +34,17 @@ pub(crate) fn faults(error: &anyhow::Error) -> Option<&dyn Display> {
         Some(ImportError::CallerFaults(faults)) => Some(faults),
         _ => None,
     }
+}
+
+/// Writes the table of rules to stdout.
+pub(crate) fn rules(json: bool) -> anyhow::Result<()> {
+    let (book, mut out) = (rulebook(), io::stdout().lock());
+    if json {
+        writeln!(out, "{:#}", book.json())?;
+    } else {
+        write!(out, "{}", book.markdown())?;
+    }
+    Ok(())
 }
 
 /// Lists the items in force today.

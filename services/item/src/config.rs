@@ -4,14 +4,15 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    DEFAULT_DRAIN, DatabaseSettings, Section, SettingFaults, SettingsFile, TrustSettings,
+    DEFAULT_DRAIN, DatabaseSettings, GatewaySettings, Section, SettingFaults, SettingsFile,
+    TrustSettings,
     calendar::WorkCalendar,
     identifier::{DivisionCode, DivisionKind},
     read_telemetry,
 };
 use banqiao_telemetry::{Resource, TelemetrySettings};
 
-use crate::catalogue::Catalogue;
+use crate::{catalogue::Catalogue, peers::Peers, watch::WatchSettings};
 
 /// How often limits are looked at and new calendars loaded. Every action looks at the limits of its own case first; this is for
 /// warnings, and for cases on which nobody acts.
@@ -32,12 +33,18 @@ pub struct ItemConfig {
     pub catalogue: Catalogue,
     /// Working days (`work_calendar`), with the shipped ones.
     pub calendar: WorkCalendar,
+    /// The cities and what their systems may act as (`[[cities]]`).
+    pub peers: Peers,
+    /// The way to other cities (`[gateway]`). None: joint cases cannot be coordinated.
+    pub gateway: Option<GatewaySettings>,
     /// `[identity]`.
     pub trust: TrustSettings,
     /// `[database]`.
     pub database: DatabaseSettings,
     /// `[item]`: how often limits are looked at (`sweep`).
     pub sweep: Duration,
+    /// `[item]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
+    pub watch: WatchSettings,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
 }
@@ -65,10 +72,25 @@ impl ItemConfig {
         let drain = top.duration("drain", DEFAULT_DRAIN, Duration::ZERO..=HOUR);
         let catalogue = Catalogue::read(top);
         let calendar = WorkCalendar::read(top);
+        let peers = Peers::read(top, city);
+        let gateway = GatewaySettings::read_optional(top);
         let trust = TrustSettings::read(&mut top.section("identity"));
         let database = DatabaseSettings::read(&mut top.section("database"));
         let mut item = top.section("item");
         let sweep = item.duration("sweep", DEFAULT_SWEEP, Duration::from_millis(10)..=HOUR);
+        let watch = WatchSettings {
+            poll: item.duration(
+                "watch_poll",
+                WatchSettings::DEFAULT.poll,
+                Duration::from_millis(10)..=Duration::from_secs(60),
+            ),
+            heartbeat: item.duration(
+                "watch_heartbeat",
+                WatchSettings::DEFAULT.heartbeat,
+                Duration::from_millis(100)..=HOUR,
+            ),
+            limit: usize::from(item.number("watch_limit", 256_u16, 1..=10_000)),
+        };
         drop(item);
         let resource = Resource::new("banqiao-item", env!("CARGO_PKG_VERSION"));
         let resource = match city {
@@ -82,9 +104,12 @@ impl ItemConfig {
             drain,
             catalogue: catalogue?,
             calendar: calendar?,
+            peers: peers?,
+            gateway,
             trust: trust?,
             database: database?,
             sweep,
+            watch,
             telemetry: telemetry?,
         })
     }
@@ -109,7 +134,8 @@ fn read_city(top: &mut Section<'_>) -> Option<CityCode> {
 mod tests {
     use super::*;
 
-    const WHOLE: &str = "city = \"370200\"\nlisten = \"127.0.0.1:9447\"\n[identity]\ncertificate = \"item.crt\"\n\
+    const WHOLE: &str = "city = \"370200\"\nlisten = \"127.0.0.1:9447\"\n[[cities]]\ncode = \"370200\"\n\
+        trust_domain = \"qingdao.jiaodong\"\n[identity]\ncertificate = \"item.crt\"\n\
         private_key = \"item.key\"\nca_bundle = \"ca.crt\"\ncrl = \"crl.der\"\n[database]\nurl = \"sqlite://item.db\"\n\
         [telemetry]\nlog_format = \"json\"\n";
 
@@ -124,6 +150,8 @@ mod tests {
     #[test]
     fn every_fault_comes_with_its_key_path() {
         let text = "city = '370202'\nlisten = 'here'\ncolour = 1\ncatalogue = ['none.toml']\nwork_calendar = 'none'\n\
+                    [[cities]]\ncode = '370200'\n[[cities]]\ncode = '370600'\ntrust_domain = 'yantai.jiaodong'\n\
+                    systems = [{ path = '/hall/', roles = ['SERVICE'] }]\n[gateway]\naddress = 'a b'\n\
                     [identity]\ncertificate = ''\n[database]\nurl = 'mysql://x'\n[item]\nsweep = '2h'\n";
         let faults = ItemConfig::parse(text, Path::new("")).unwrap_err();
         let keys: Vec<_> = faults.0.iter().map(|fault| fault.key.as_str()).collect();
@@ -134,6 +162,9 @@ mod tests {
                 "listen",
                 "catalogue",
                 "work_calendar",
+                "cities[0].trust_domain",
+                "cities[1].systems[0].roles",
+                "gateway.address",
                 "identity.certificate",
                 "identity.private_key",
                 "identity.ca_bundle",

@@ -1,24 +1,36 @@
 //! One running item service: built from its configuration, served, stopped.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use banqiao_directory::Clock;
-use banqiao_kit::{DatabaseError, Server, ServerError, Service};
-use banqiao_proto::item::v1::catalogue_service_server::{self, CatalogueServiceServer};
+use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
+use banqiao_proto::item::v1::{
+    case_service_server::{self, CaseServiceServer},
+    catalogue_service_server::{self, CatalogueServiceServer},
+};
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
 use crate::{
     calendars::Calendars,
-    catalogue::Catalogue,
+    cases::Cases,
     config::ItemConfig,
-    service::CatalogueServer,
+    coordination::{Coordinator, ThroughGateway},
+    peers::Peers,
+    service::{CaseServer, CatalogueServer},
     store::{Store, StoreError},
+    watch::Watches,
 };
 
-/// Full names of the gRPC services, for health and reflection.
-const NAMES: &[&str] = &[catalogue_service_server::SERVICE_NAME];
+/// Largest request message: that of the methods' options.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// Full names of the gRPC services.
+pub const SERVICES: &[&str] = &[
+    catalogue_service_server::SERVICE_NAME,
+    case_service_server::SERVICE_NAME,
+];
 
 /// Why an item service does not run.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +53,10 @@ pub enum RunError {
 /// An item service that is bound and has its database open.
 #[derive(Debug)]
 pub struct Instance {
-    catalogue: Catalogue,
-    calendars: Calendars,
-    store: Store,
-    clock: Clock,
+    cases: Cases,
+    coordinator: Option<Coordinator>,
+    peers: Peers,
+    watches: Watches,
     server: Server,
     telemetry: Telemetry,
     stopping: CancellationToken,
@@ -76,14 +88,22 @@ impl Instance {
             .map_err(RunError::Database)?;
         let calendars = Calendars::new(store.clone(), config.calendar);
         calendars.refresh().await.map_err(RunError::Store)?;
+        let stopping = CancellationToken::new();
+        let watches = Watches::new(store.clone(), config.watch, stopping.clone());
+        let cases = Cases::new(store, config.catalogue, calendars, config.city, clock);
+        let gateway = config
+            .gateway
+            .map(|settings| Gateway::new(settings, server.identity()));
+        let network = gateway.and_then(ThroughGateway::new);
+        let coordinator = network.map(|network| Coordinator::new(cases.clone(), Arc::new(network)));
         Ok(Self {
-            catalogue: config.catalogue,
-            calendars,
-            store,
-            clock,
+            cases,
+            coordinator,
+            peers: config.peers,
+            watches,
             server,
             telemetry,
-            stopping: CancellationToken::new(),
+            stopping,
             sweep: config.sweep,
         })
     }
@@ -98,9 +118,9 @@ impl Instance {
         &self.telemetry
     }
 
-    /// The calendar by which it counts.
-    pub const fn calendars(&self) -> &Calendars {
-        &self.calendars
+    /// The cases, for the process itself.
+    pub const fn cases(&self) -> &Cases {
+        &self.cases
     }
 
     /// Serves until `shutdown` completes, then finishes what is open and closes the database.
@@ -110,10 +130,15 @@ impl Instance {
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let tasks = TaskTracker::new();
         let stopping = self.stopping.clone();
-        tasks.spawn(sweep(self.calendars.clone(), self.sweep, stopping.clone()));
+        let watches = self.watches.clone();
+        tasks.spawn(async move { watches.follow().await });
+        tasks.spawn(sweep(self.cases.clone(), self.sweep, stopping.clone()));
+        if let Some(coordinator) = self.coordinator.clone() {
+            tasks.spawn(coordinate(coordinator, self.sweep, stopping.clone()));
+        }
         let service = Service {
             routes: self.routes(),
-            names: NAMES,
+            names: SERVICES,
             descriptors: banqiao_proto::FILE_DESCRIPTOR_SET,
             stopping: stopping.clone(),
         };
@@ -122,7 +147,7 @@ impl Instance {
         stopping.cancel();
         tasks.close();
         tasks.wait().await;
-        self.store.close().await;
+        self.cases.store().close().await;
         let telemetry = self.telemetry;
         // It waits for the collector.
         if let Err(error) = tokio::task::spawn_blocking(move || telemetry.shutdown()).await {
@@ -133,8 +158,13 @@ impl Instance {
 
     /// The gRPC services, one for each part.
     fn routes(&self) -> Routes {
-        let catalogue = CatalogueServer::new(self.catalogue.clone(), self.clock.clone());
-        Routes::new(CatalogueServiceServer::new(catalogue))
+        let (catalogue, clock) = (self.cases.catalogue().clone(), self.cases.clock().clone());
+        let catalogue = CatalogueServer::new(catalogue, clock);
+        let (watches, peers) = (self.watches.clone(), self.peers.clone());
+        let cases = CaseServer::new(self.cases.clone(), watches, peers);
+        let cases = CaseServiceServer::new(cases).max_decoding_message_size(MAX_REQUEST);
+        let catalogue = CatalogueServiceServer::new(catalogue);
+        Routes::new(catalogue.max_decoding_message_size(MAX_REQUEST)).add_service(cases)
     }
 }
 
@@ -149,17 +179,35 @@ pub async fn run(config: ItemConfig, shutdown: impl Future<Output = ()>) -> Resu
         .await
 }
 
-/// Loads calendars that were imported meanwhile.
-async fn sweep(calendars: Calendars, every: Duration, stop: CancellationToken) {
+/// Loads calendars that were imported meanwhile, and lets the clocks of cases run.
+async fn sweep(cases: Cases, every: Duration, stop: CancellationToken) {
     while stop
         .run_until_cancelled(tokio::time::sleep(every))
         .await
         .is_some()
     {
-        match calendars.refresh().await {
+        match cases.calendars().refresh().await {
             Ok(true) => tracing::info!("an imported calendar was loaded"),
             Ok(false) => {}
             Err(error) => tracing::warn!(error = %Chain(&error), "cannot look for calendars"),
+        }
+        match cases.run_clocks().await {
+            Ok(0) => {}
+            Ok(changed) => tracing::info!(changed, "limits of cases were near or over"),
+            Err(error) => tracing::warn!(error = %Chain(&error), "cannot look at limits"),
+        }
+    }
+}
+
+/// Takes joint cases on at the other cities.
+async fn coordinate(coordinator: Coordinator, every: Duration, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(every))
+        .await
+        .is_some()
+    {
+        if let Some(Err(error)) = stop.run_until_cancelled(coordinator.pass()).await {
+            tracing::warn!(error = %Chain(&error), "cannot take joint cases on");
         }
     }
 }

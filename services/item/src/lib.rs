@@ -13,18 +13,37 @@
 #![forbid(unsafe_code)]
 
 mod calendars;
+mod case;
+mod cases;
 mod catalogue;
 mod config;
+mod coordination;
 mod instance;
+mod peers;
+mod rules;
 mod service;
 mod store;
+mod watch;
 
 pub use calendars::{Calendars, ImportError};
+pub use case::{
+    Act, ActError, Actor, Applicant, ApplicantId, Case, CaseFilter, CaseNumber, CaseResult,
+    CaseTask, Client, CorrectionPoint, Delivery, Detail, Document, Due, Event, EventDetail,
+    Extension, Need, NewEvent, Only, Parent, Place, Serial, SpecialInterval, StartCase,
+    TRANSITIONS, Terms, Timer, Times, Transition, WatchFrom, begin, settle, step, transition,
+};
+pub use cases::{Answered, CaseError, Cases};
 pub use catalogue::{
     Call, Catalogue, CatalogueFault, CatalogueFaults, Item, ItemId, LegalLimit, Material, Promise,
     Task,
 };
 pub use config::ItemConfig;
-pub use instance::{Instance, RunError, run};
-pub use service::{CatalogueServer, DOMAIN};
-pub use store::{Store, StoreError};
+pub use coordination::{Coordinator, Network, ThroughGateway};
+pub use instance::{Instance, RunError, SERVICES, run};
+pub use peers::Peers;
+pub use rules::rulebook;
+pub use service::{CaseServer, CatalogueServer, DOMAIN};
+pub use store::{
+    EventFilter, FirstAnswer, NewCaseWrite, Pending, Store, StoreError, StoredStanding,
+};
+pub use watch::{Seen, WatchSettings, Watches};

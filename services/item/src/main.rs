@@ -43,6 +43,12 @@ enum Command {
         #[arg(value_name = "FILE.toml")]
         files: Vec<PathBuf>,
     },
+    /// Writes every rule by which the service refuses or answers, with its source, as Markdown.
+    Rules {
+        /// Writes JSON instead.
+        #[arg(long)]
+        json: bool,
+    },
     /// The calendar of working days.
     #[command(subcommand)]
     Calendar(Calendar),
@@ -100,6 +106,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             eprintln!("no fault found");
         }
         Command::Catalogue { files } => command::catalogue(&files)?,
+        Command::Rules { json } => command::rules(json)?,
         Command::Calendar(Calendar::Import { file, config }) => {
             runtime()?.block_on(command::import_calendar(&file, ItemConfig::read(&config)?))?;
         }

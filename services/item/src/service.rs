@@ -1,11 +1,15 @@
 //! The gRPC services, one module for each part: requests in, answers out, errors through one door.
 
+mod case;
 mod catalogue;
 
 use banqiao_kit::{CallError, Caller, ExchangeId, rescue};
 use tonic::{Request, Response, Status};
 
+pub use case::CaseServer;
+pub(crate) use case::rules as case_rules;
 pub use catalogue::CatalogueServer;
+pub(crate) use catalogue::rules as catalogue_rules;
 
 /// Domain of this service's reasons in `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "banqiao.item";

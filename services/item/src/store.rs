@@ -2,20 +2,42 @@
 //! list: applied ones never change.
 
 mod calendar;
+mod case;
+mod row;
+
+use case::Writer;
+pub use case::{EventFilter, FirstAnswer, NewCaseWrite, Pending, StoredStanding};
 
 use banqiao_kit::{
     CallError, Database, DatabaseError, DatabaseSettings, FaultKind, Migrations, classify,
 };
 
 const MIGRATIONS: Migrations = Migrations {
-    postgres: &[(
-        "calendars",
-        include_str!("../migrations/postgres/0001_calendars.sql"),
-    )],
-    sqlite: &[(
-        "calendars",
-        include_str!("../migrations/sqlite/0001_calendars.sql"),
-    )],
+    postgres: &[
+        (
+            "calendars",
+            include_str!("../migrations/postgres/0001_calendars.sql"),
+        ),
+        (
+            "cases",
+            include_str!("../migrations/postgres/0002_cases.sql"),
+        ),
+        (
+            "case events",
+            include_str!("../migrations/postgres/0003_case_events.sql"),
+        ),
+    ],
+    sqlite: &[
+        (
+            "calendars",
+            include_str!("../migrations/sqlite/0001_calendars.sql"),
+        ),
+        ("cases", include_str!("../migrations/sqlite/0002_cases.sql")),
+        (
+            "case events",
+            include_str!("../migrations/sqlite/0003_case_events.sql"),
+        ),
+    ],
 };
 
 /// Why the store does not do what it was asked.
@@ -62,6 +84,7 @@ impl From<StoreError> for CallError {
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
+    writer: Writer,
 }
 
 impl Store {
@@ -71,7 +94,10 @@ impl Store {
     /// See [`DatabaseError`].
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
         let database = Database::open(settings, MIGRATIONS).await?;
-        Ok(Self { database })
+        Ok(Self {
+            writer: Writer::start(database.clone()),
+            database,
+        })
     }
 
     /// Closes the database.

@@ -9,11 +9,25 @@
 
 #[path = "all/calendars.rs"]
 mod calendars;
+#[path = "all/cases.rs"]
+mod cases;
 #[path = "all/command_line.rs"]
 mod command_line;
+#[path = "all/every_item.rs"]
+mod every_item;
+#[path = "all/joint.rs"]
+mod joint;
+#[path = "all/limits.rs"]
+mod limits;
+#[path = "all/model.rs"]
+mod model;
 #[path = "all/postgres.rs"]
 mod postgres;
+#[path = "all/rules.rs"]
+mod rules;
 #[path = "all/scene.rs"]
 mod scene;
 #[path = "all/suite.rs"]
 mod suite;
+#[path = "all/watching.rs"]
+mod watching;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use banqiao_directory::CityCode;
-use banqiao_kit::{Broken, Certainty, Rule};
+use banqiao_kit::{Broken, Certainty, Rule, RuleTable};
 use banqiao_proto::item::v1::{
     self as proto, DataCallCity, HandlingMode, ItemType, ProjectType, ResultType, ServiceObject,
 };
@@ -15,6 +15,10 @@ const ID: Rule = Rule::design(
     "an item's id has 1 to 32 of A-Z, 0-9 and -",
     "item service",
 );
+
+pub(super) fn rules() -> RuleTable {
+    RuleTable::new("Items").field(&ID, &["ReadItem", "StartCase", "SearchCases"])
+}
 
 /// Id of an item in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The catalogue's service.
 
 use banqiao_directory::Clock;
-use banqiao_kit::{Broken, CallError, Rule, Violations, civil_date};
+use banqiao_kit::{Broken, CallError, Rule, RuleTable, Violations, civil_date};
 use banqiao_proto::item::v1::{
     HandlingMode, ListItemsRequest, ListItemsResponse, ReadItemRequest, ReadItemResponse,
     catalogue_service_server::CatalogueService,
@@ -27,6 +27,13 @@ const UNKNOWN: Rule = Rule::design(
     "the catalogue has no item of this id in force on that day",
     "item service",
 );
+
+pub(crate) fn rules() -> RuleTable {
+    RuleTable::new("Catalogue")
+        .field(&ON, &["ListItems", "ReadItem"])
+        .field(&MODE, &["ListItems"])
+        .field(&UNKNOWN, &["ReadItem"])
+}
 
 /// The catalogue of a city as a service.
 #[derive(Clone, Debug)]

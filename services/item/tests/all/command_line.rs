@@ -101,3 +101,10 @@ fn check_reports_every_fault_at_once_and_exits_64() {
     let checked = item(&["check", "item.toml"], at);
     assert!(text(&checked.stderr).starts_with("identity: "));
 }
+
+#[test]
+fn the_sample_configuration_is_sound() {
+    let sample = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("../../deploy/config/item.toml");
+    banqiao_item::ItemConfig::read(&sample).unwrap();
+}

@@ -1,0 +1,271 @@
+//! Cases on SQLite. Rows of a batch go as one JSON parameter, one statement for all of them.
+
+use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_kit::{SqliteDatabase, identifier::DivisionCode};
+use jiff::civil::Date;
+use sqlx::{Sqlite, Transaction};
+use uuid::Uuid;
+
+use super::{AnswerRow, FirstAnswer, Pending, writer::Batch};
+use crate::{
+    case::{Case, CaseFilter, CaseNumber, Event},
+    store::{
+        StoreError,
+        row::{EventRow, case_of, event_columns},
+    },
+};
+
+pub(super) async fn take_serials(
+    database: &SqliteDatabase,
+    division: DivisionCode,
+    day: Date,
+    count: i64,
+) -> Result<i64, StoreError> {
+    let query = sqlx::query_scalar(
+        "INSERT INTO case_serial AS known (division, day, last) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (division, day) DO UPDATE SET last = known.last + ?3 RETURNING last",
+    );
+    let query = query.bind(division.to_string()).bind(day.to_string());
+    Ok(query.bind(count).fetch_one(database.writer()).await?)
+}
+
+pub(super) async fn case(
+    database: &SqliteDatabase,
+    number: CaseNumber,
+) -> Result<Option<Case>, StoreError> {
+    let query = sqlx::query_scalar("SELECT body FROM case_record WHERE number = ?1");
+    let body: Option<String> = query
+        .bind(number.as_str())
+        .fetch_optional(database.readers())
+        .await?;
+    body.map(|body| case_of(&body)).transpose()
+}
+
+pub(super) async fn case_of_local_number(
+    database: &SqliteDatabase,
+    receiving_city: CityCode,
+    local_number: &str,
+) -> Result<Option<Case>, StoreError> {
+    let body: Option<String> = sqlx::query_scalar(
+        "SELECT body FROM case_record WHERE receiving_city = ?1 AND local_number = ?2",
+    )
+    .bind(receiving_city.as_str())
+    .bind(local_number)
+    .fetch_optional(database.readers())
+    .await?;
+    body.map(|body| case_of(&body)).transpose()
+}
+
+pub(super) async fn first_answer(
+    database: &SqliteDatabase,
+    client: &SpiffeId,
+    request_id: Uuid,
+) -> Result<Option<FirstAnswer>, StoreError> {
+    let row: Option<AnswerRow> = sqlx::query_as(
+        "SELECT seq, case_number, version, to_state, request_digest, at FROM case_event \
+         WHERE request_id = ?1 AND client = ?2",
+    )
+    .bind(request_id.to_string())
+    .bind(client.as_str())
+    .fetch_optional(database.readers())
+    .await?;
+    row.map(FirstAnswer::try_from).transpose()
+}
+
+pub(super) async fn case_events(
+    database: &SqliteDatabase,
+    number: CaseNumber,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Event>, StoreError> {
+    let rows: Vec<EventRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        event_columns!(),
+        " FROM case_event WHERE case_number = ?1 AND seq > ?2 ORDER BY version LIMIT ?3"
+    ))
+    .bind(number.as_str())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(database.readers())
+    .await?;
+    rows.into_iter().map(Event::try_from).collect()
+}
+
+pub(super) async fn department_events(
+    database: &SqliteDatabase,
+    department: &str,
+    warnings_only: bool,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Event>, StoreError> {
+    let rows: Vec<EventRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        event_columns!(),
+        " FROM case_event WHERE seq > ?1 AND (?2 = '' OR department = ?2) \
+         AND (NOT ?3 OR action IN (24, 25)) ORDER BY seq LIMIT ?4"
+    ))
+    .bind(after)
+    .bind(department)
+    .bind(warnings_only)
+    .bind(limit)
+    .fetch_all(database.readers())
+    .await?;
+    rows.into_iter().map(Event::try_from).collect()
+}
+
+/// What must be true of a case, whichever index leads.
+macro_rules! where_all {
+    () => {
+        " AND (?1 IS NULL OR number = ?1) AND (?3 IS NULL OR item_id = ?3) \
+         AND (?4 IS NULL OR state = ?4) AND (?5 IS NULL OR department = ?5) \
+         AND (?6 IS NULL OR warning >= ?6) \
+         AND (?7 IS NULL OR receiving_city = ?7 OR parent_city = ?7) "
+    };
+}
+
+pub(super) async fn search(
+    database: &SqliteDatabase,
+    filter: &CaseFilter,
+) -> Result<Vec<Case>, StoreError> {
+    let after = filter.after;
+    // SQLite plans without the values, so the leading index is chosen here.
+    let query = match (filter.due_before, &filter.applicant, filter.number) {
+        (Some(_), ..) => sqlx::query_scalar(concat!(
+            "SELECT body FROM case_record WHERE due_at < ?10 AND (?2 IS NULL OR applicant = ?2)",
+            where_all!(),
+            "AND (?8 IS NULL OR (due_at, number) > (?11, ?8)) ORDER BY due_at, number LIMIT ?9"
+        )),
+        (None, Some(_), _) => sqlx::query_scalar(concat!(
+            "SELECT body FROM case_record WHERE applicant = ?2",
+            where_all!(),
+            "AND (?8 IS NULL OR number < ?8) ORDER BY number DESC LIMIT ?9"
+        )),
+        (None, None, Some(_)) => sqlx::query_scalar(concat!(
+            "SELECT body FROM case_record WHERE number = ?1 AND ?2 IS NULL",
+            where_all!(),
+            "AND (?8 IS NULL OR number < ?8) LIMIT ?9"
+        )),
+        (None, None, None) => sqlx::query_scalar(concat!(
+            "SELECT body FROM case_record WHERE ?2 IS NULL",
+            where_all!(),
+            "AND (?8 IS NULL OR number < ?8) ORDER BY number DESC LIMIT ?9"
+        )),
+    };
+    let mut query = query
+        .bind(filter.number.map(|number| number.to_string()))
+        .bind(filter.applicant.as_ref().map(|id| id.as_str().to_owned()))
+        .bind(filter.item.as_ref().map(ToString::to_string))
+        .bind(filter.state.map(i32::from))
+        .bind(filter.department.as_deref())
+        .bind(filter.warning.map(i32::from))
+        .bind(filter.city.map(|city| city.to_string()))
+        .bind(after.map(|(_, number)| number.to_string()))
+        .bind(i64::from(filter.page_size));
+    if let Some(before) = filter.due_before {
+        query = query.bind(before).bind(after.map_or(0, |(due, _)| due));
+    }
+    let bodies: Vec<String> = query.fetch_all(database.readers()).await?;
+    bodies.iter().map(|body| case_of(body)).collect()
+}
+
+pub(super) async fn pending(
+    database: &SqliteDatabase,
+    pending: Pending,
+    limit: i64,
+) -> Result<Vec<Case>, StoreError> {
+    let query = match pending {
+        Pending::Coordination(after) => sqlx::query_scalar(
+            "SELECT body FROM case_record WHERE coordinate = 1 AND number > ?1 ORDER BY number LIMIT ?2",
+        )
+        .bind(after.map_or_else(String::new, |number| number.to_string())),
+        Pending::Due(now_us) => sqlx::query_scalar(
+            "SELECT body FROM case_record WHERE wake_at <= ?1 ORDER BY wake_at LIMIT ?2",
+        )
+        .bind(now_us),
+        Pending::Missing(year) => sqlx::query_scalar(
+            "SELECT body FROM case_record WHERE missing_year <= ?1 ORDER BY number LIMIT ?2",
+        )
+        .bind(i32::from(year)),
+    };
+    let bodies: Vec<String> = query.bind(limit).fetch_all(database.readers()).await?;
+    bodies.iter().map(|body| case_of(body)).collect()
+}
+
+pub(super) async fn head(database: &SqliteDatabase) -> Result<i64, StoreError> {
+    let query = sqlx::query_scalar("SELECT seq FROM event_head WHERE id = 1");
+    Ok(query.fetch_one(database.readers()).await?)
+}
+
+/// A transaction of a batch.
+pub(super) struct Transacted(pub(super) Transaction<'static, Sqlite>);
+
+impl Batch for Transacted {
+    async fn lock(&mut self) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar("SELECT seq FROM event_head WHERE id = 1");
+        Ok(query.fetch_one(&mut *self.0).await?)
+    }
+
+    async fn used(&mut self, ids: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT request_id, client FROM case_event WHERE request_id IN \
+             (SELECT value FROM json_each(?1))",
+        );
+        Ok(query.bind(ids).fetch_all(&mut *self.0).await?)
+    }
+
+    async fn insert(&mut self, rows: &str) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar(
+            "INSERT INTO case_record (number, version, item_id, mode, department, receiving_city, parent_city, applicant, \
+         local_number, state, decision, warning, due_at, wake_at, missing_year, coordinate, \
+         submitted_at, received_at, accepted_at, decided_at, concluded_at, on_time, \
+         handling_workdays, notices, body) SELECT value ->> 'number', value ->> 'version', value ->> 'item_id', value ->> 'mode', \
+         value ->> 'department', value ->> 'receiving_city', value ->> 'parent_city', \
+         value ->> 'applicant', value ->> 'local_number', value ->> 'state', value ->> 'decision', \
+         value ->> 'warning', value ->> 'due_at', value ->> 'wake_at', value ->> 'missing_year', \
+         value ->> 'coordinate', value ->> 'submitted_at', value ->> 'received_at', \
+         value ->> 'accepted_at', value ->> 'decided_at', value ->> 'concluded_at', \
+         value ->> 'on_time', value ->> 'handling_workdays', value ->> 'notices', value ->> 'body' \
+         FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING number",
+        );
+        Ok(query.bind(rows).fetch_all(&mut *self.0).await?)
+    }
+
+    async fn update(&mut self, rows: &str) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar(
+            "UPDATE case_record AS old SET version = new.version, state = new.state, decision = new.decision, warning = new.warning, \
+         due_at = new.due_at, wake_at = new.wake_at, missing_year = new.missing_year, \
+         coordinate = new.coordinate, submitted_at = new.submitted_at, \
+         received_at = new.received_at, accepted_at = new.accepted_at, decided_at = new.decided_at, \
+         concluded_at = new.concluded_at, on_time = new.on_time, \
+         handling_workdays = new.handling_workdays, notices = new.notices, body = new.body \
+         FROM (SELECT value ->> 'number' AS number, value ->> 'base' AS base, value ->> 'version' AS version, \
+         value ->> 'state' AS state, value ->> 'decision' AS decision, \
+         value ->> 'warning' AS warning, value ->> 'due_at' AS due_at, \
+         value ->> 'wake_at' AS wake_at, value ->> 'missing_year' AS missing_year, \
+         value ->> 'coordinate' AS coordinate, value ->> 'submitted_at' AS submitted_at, \
+         value ->> 'received_at' AS received_at, value ->> 'accepted_at' AS accepted_at, \
+         value ->> 'decided_at' AS decided_at, value ->> 'concluded_at' AS concluded_at, \
+         value ->> 'on_time' AS on_time, value ->> 'handling_workdays' AS handling_workdays, \
+         value ->> 'notices' AS notices, value ->> 'body' AS body \
+         FROM json_each(?1)) AS new WHERE old.number = new.number AND old.version = new.base RETURNING number",
+        );
+        Ok(query.bind(rows).fetch_all(&mut *self.0).await?)
+    }
+
+    async fn append(&mut self, rows: &str, last: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO case_event (seq, case_number, version, action, from_state, to_state, role, city, department, client, \
+         exchange, request_id, request_digest, detail, at) SELECT value ->> 'seq', value ->> 'case_number', value ->> 'version', value ->> 'action', \
+         value ->> 'from_state', value ->> 'to_state', value ->> 'role', value ->> 'city', \
+         value ->> 'department', value ->> 'client', value ->> 'exchange', value ->> 'request_id', \
+         value ->> 'request_digest', value ->> 'detail', value ->> 'at' \
+         FROM json_each(?1)",
+        )
+        .bind(rows)
+        .execute(&mut *self.0)
+        .await?;
+        let query = sqlx::query("UPDATE event_head SET seq = ?1 WHERE id = 1");
+        query.bind(last).execute(&mut *self.0).await?;
+        Ok(())
+    }
+}
