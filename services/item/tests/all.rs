@@ -11,6 +11,8 @@
 mod calendars;
 #[path = "all/cases.rs"]
 mod cases;
+#[path = "all/certificates.rs"]
+mod certificates;
 #[path = "all/command_line.rs"]
 mod command_line;
 #[path = "all/every_item.rs"]
@@ -27,6 +29,8 @@ mod postgres;
 mod rules;
 #[path = "all/scene.rs"]
 mod scene;
+#[path = "all/service.rs"]
+mod service;
 #[path = "all/suite.rs"]
 mod suite;
 #[path = "all/watching.rs"]

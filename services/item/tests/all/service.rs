@@ -1,0 +1,276 @@
+//! The program behind its gateway: a process, TLS, the gateway's metadata.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use banqiao_item::CaseNumber;
+use banqiao_proto::item::v1::{
+    ActorRole, CaseAction as A, CaseState, ListItemsRequest, ReadCaseRequest, ReadItemRequest,
+    SearchCasesRequest, StartCaseRequest, WatchCaseRequest, WatchDepartmentRequest,
+    case_service_client::CaseServiceClient, catalogue_service_client::CatalogueServiceClient,
+};
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_types::StatusExt;
+
+use crate::{
+    certificates::Certificates,
+    scene::{PASSPORT, QINGDAO, WEIHAI, applicant, config_text, full, start_request},
+};
+
+const WINDOW: &str = "spiffe://weihai.jiaodong/hall/window";
+const HALL: &str = "spiffe://qingdao.jiaodong/hall/window";
+const DEPARTMENT: &str = "spiffe://qingdao.jiaodong/psb/case";
+const STRANGER: &str = "spiffe://linyi.jiaodong/hall/window";
+
+/// A service in a process of its own, with everything that it writes.
+struct Process {
+    child: Child,
+    written: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Process {
+    /// Starts and waits until it serves; gives its address too.
+    fn serve(folder: &Path) -> (Self, SocketAddr) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_banqiao-item"))
+            .args(["serve", "--config", "item.toml"])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = Arc::new(Mutex::new(String::new()));
+        let (serving, address) = mpsc::channel();
+        let log = Arc::clone(&written);
+        let reader = thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if line.contains(" serving") || line.contains("serving ") {
+                    let after = line.split("address=").nth(1);
+                    if let Some(address) = after.and_then(|rest| rest.split_whitespace().next()) {
+                        let _ = serving.send(address.parse().unwrap());
+                    }
+                }
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let address = address.recv_timeout(Duration::from_secs(30));
+        let address = address.unwrap_or_else(|_| panic!("{}", written.lock().unwrap()));
+        (
+            Self {
+                child,
+                written,
+                reader,
+            },
+            address,
+        )
+    }
+
+    /// Sends SIGTERM and gives the exit status and the log.
+    fn stop(mut self) -> (ExitStatus, String) {
+        let process = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &process])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = self.child.wait().unwrap();
+        self.reader.join().unwrap();
+        let log = self.written.lock().unwrap().clone();
+        (status, log)
+    }
+}
+
+/// A request with the context that a gateway sets.
+fn by<T>(message: T, client: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    for (name, value) in [
+        ("banqiao-client", client.to_owned()),
+        ("banqiao-purpose", "case-handling".to_owned()),
+        ("banqiao-basis", "statutory:licensing-32".to_owned()),
+        ("banqiao-exchange-id", format!("{}/1", uuid::Uuid::now_v7())),
+    ] {
+        request.metadata_mut().insert(name, value.parse().unwrap());
+    }
+    request
+}
+
+fn reason<T: std::fmt::Debug>(refused: Result<T, Status>) -> (Code, String) {
+    let status = refused.unwrap_err();
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.domain, "banqiao.item");
+    (status.code(), info.reason)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_handles_cases_behind_its_gateway_and_writes_nobody_into_its_log() {
+    let certificates = Certificates::of_qingdao();
+    let folder = certificates.folder.path().to_owned();
+    let config = config_text("sqlite://item.db").replace("\"warn\"", "\"debug\"");
+    fs::write(folder.join("item.toml"), config).unwrap();
+    let (process, address) = Process::serve(&folder);
+    let channel = certificates.gateway(address);
+    the_catalogue_is_served(channel.clone()).await;
+    let mut cases = CaseServiceClient::new(channel);
+    let number = a_case_is_accepted(&mut cases).await;
+    whoever_may_not_is_told_why(&mut cases, number).await;
+    let watch = WatchCaseRequest {
+        number: number.to_string(),
+        cursor: "0".into(),
+    };
+    let watch = cases.watch_case(by(watch, WINDOW)).await.unwrap();
+    let mut watch = watch.into_inner();
+    for action in [A::Submit, A::Receive, A::HandOver, A::Accept] {
+        let event = watch.message().await.unwrap().unwrap().event.unwrap();
+        assert_eq!(event.action(), action);
+        assert!(!event.exchange.is_empty());
+    }
+    let stopped = tokio::task::spawn_blocking(move || process.stop());
+    let ended = watch.message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "another replica goes on");
+    drop((watch, cases));
+    let (status, log) = stopped.await.unwrap();
+    assert!(status.success() && log.contains("stopped"), "{log}");
+    let known = applicant();
+    for secret in [&known.citizen_id[..17], &known.name, &known.phone] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+async fn the_catalogue_is_served(channel: Channel) {
+    let mut catalogue = CatalogueServiceClient::new(channel);
+    let list = ListItemsRequest::default();
+    let list = catalogue
+        .list_items(by(list, WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (list.label.as_str(), list.items.len()),
+        ("示例目录, 非官方82项", 82)
+    );
+    let read = |on: &str| ReadItemRequest {
+        id: PASSPORT.into(),
+        on: on.into(),
+    };
+    let item = catalogue
+        .read_item(by(read(""), WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    let item = item.item.unwrap();
+    assert_eq!(
+        (item.fee_fen, item.legal_limit.unwrap().workdays),
+        (12_000, 15)
+    );
+    let before = catalogue.read_item(by(read("2025-12-31"), WINDOW)).await;
+    assert_eq!(
+        reason(before),
+        (Code::InvalidArgument, "FIELD_INVALID".into())
+    );
+}
+
+async fn a_case_is_accepted(cases: &mut CaseServiceClient<Channel>) -> CaseNumber {
+    let start = start_request(PASSPORT, QINGDAO, WEIHAI);
+    let started = cases.start_case(by(start.clone(), WINDOW)).await.unwrap();
+    let standing = started.into_inner().standing.unwrap();
+    let again = cases
+        .start_case(by(start, WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (again.standing.as_ref(), again.repeated),
+        (Some(&standing), true)
+    );
+    let number: CaseNumber = standing.number.parse().unwrap();
+    for (action, role, client) in [
+        (A::Receive, ActorRole::Window, WINDOW),
+        (A::HandOver, ActorRole::Window, WINDOW),
+        (A::Accept, ActorRole::Department, DEPARTMENT),
+    ] {
+        cases
+            .act_on_case(by(full(number, action, role), client))
+            .await
+            .unwrap();
+    }
+    let read = ReadCaseRequest {
+        number: number.to_string(),
+    };
+    let read = cases
+        .read_case(by(read, WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    let case = read.case.unwrap();
+    assert_eq!(
+        (case.state(), case.limits.len(), read.history.len()),
+        (CaseState::Accepted, 2, 4)
+    );
+    let search = SearchCasesRequest {
+        applicant: Some(applicant()),
+        ..SearchCasesRequest::default()
+    };
+    let found = cases
+        .search_cases(by(search, WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(found.cases[0].number, number.to_string());
+    number
+}
+
+async fn whoever_may_not_is_told_why(cases: &mut CaseServiceClient<Channel>, number: CaseNumber) {
+    let review = || full(number, A::BeginReview, ActorRole::Department);
+    let denied = Code::PermissionDenied;
+    let refused = cases.act_on_case(by(review(), HALL)).await;
+    assert_eq!(reason(refused), (denied, "ROLE_NOT_GIVEN".into()));
+    let refused = cases.act_on_case(by(review(), WINDOW)).await;
+    assert_eq!(reason(refused), (denied, "PLACE_NOT_ALLOWED".into()));
+    let refused = cases.act_on_case(by(review(), STRANGER)).await;
+    assert_eq!(reason(refused), (denied, "CITY_UNKNOWN".into()));
+    let watch = WatchDepartmentRequest::default();
+    let refused = cases.watch_department(by(watch, WINDOW)).await.map(drop);
+    assert_eq!(reason(refused), (denied, "HOME_ONLY".into()));
+    let again = full(number, A::Accept, ActorRole::Department);
+    let refused = cases.act_on_case(by(again, DEPARTMENT)).await;
+    let expected = (Code::FailedPrecondition, "TRANSITION_NOT_ALLOWED".into());
+    assert_eq!(reason(refused), expected);
+    let read = ReadCaseRequest {
+        number: "3702022026112300000001A".into(),
+    };
+    let refused = cases.read_case(by(read, DEPARTMENT)).await;
+    assert_eq!(reason(refused), (Code::NotFound, "CASE_UNKNOWN".into()));
+    let empty = cases
+        .start_case(by(StartCaseRequest::default(), WINDOW))
+        .await;
+    let faults = empty
+        .unwrap_err()
+        .get_details_bad_request()
+        .unwrap()
+        .field_violations;
+    let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "request_id",
+            "item_id",
+            "division",
+            "role",
+            "applicant",
+            "channel"
+        ]
+    );
+}
