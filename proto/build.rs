@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 23] = [
+const FILES: [&str; 24] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -26,6 +26,7 @@ const FILES: [&str; 23] = [
     "banqiao/item/v1/rating.proto",
     "banqiao/item/v1/statistics.proto",
     "banqiao/lab/v1/catalogue.proto",
+    "banqiao/lab/v1/fhir.proto",
     "banqiao/lab/v1/record.proto",
     "banqiao/lab/v1/report.proto",
 ];

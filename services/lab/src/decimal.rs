@@ -47,7 +47,9 @@ impl Decimal {
             Some(parts) => parts,
             None => (digits, ""),
         };
+        // `007` is no number in JSON, and nobody means one by it.
         let sound = !whole.is_empty()
+            && (whole == "0" || !whole.starts_with('0'))
             && whole.len() + fraction.len() <= MAX_DIGITS
             && whole
                 .bytes()
@@ -211,6 +213,7 @@ mod tests {
             "１",
             "1.2.3",
             "NaN",
+            "007",
             "1234567890123456",
         ] {
             assert_eq!(Decimal::parse(text), Err(Broken(&DECIMAL)), "{text}");

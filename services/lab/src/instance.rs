@@ -6,6 +6,7 @@ use banqiao_directory::Clock;
 use banqiao_kit::{DatabaseError, Server, ServerError, Service};
 use banqiao_proto::lab::v1::{
     catalogue_service_server::{self, CatalogueServiceServer},
+    fhir_service_server::{self, FhirServiceServer},
     report_service_server::{self, ReportServiceServer},
 };
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
@@ -15,6 +16,7 @@ use tonic::service::Routes;
 use crate::{
     catalogue::CatalogueServer,
     config::LabConfig,
+    fhir::FhirServer,
     report::{ReportServer, Reports, Watches},
     store::Store,
 };
@@ -25,8 +27,9 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 /// Names of the services, for health checks.
-const NAMES: [&str; 2] = [
+const NAMES: [&str; 3] = [
     catalogue_service_server::SERVICE_NAME,
+    fhir_service_server::SERVICE_NAME,
     report_service_server::SERVICE_NAME,
 ];
 
@@ -124,12 +127,15 @@ impl Instance {
             self.reports.catalogue().clone(),
             self.reports.institutions().clone(),
         );
+        let fhir = FhirServer::new(self.reports.clone(), home.clone());
         let reports = ReportServer::new(self.reports.clone(), self.watches, home);
-        let routes = Routes::new(CatalogueServiceServer::new(catalogue)).add_service(
-            ReportServiceServer::new(reports)
-                .max_decoding_message_size(MAX_REQUEST)
-                .max_encoding_message_size(MAX_RESPONSE),
-        );
+        let routes = Routes::new(CatalogueServiceServer::new(catalogue))
+            .add_service(FhirServiceServer::new(fhir).max_decoding_message_size(MAX_REQUEST))
+            .add_service(
+                ReportServiceServer::new(reports)
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .max_encoding_message_size(MAX_RESPONSE),
+            );
         let service = Service {
             routes,
             names: &NAMES,

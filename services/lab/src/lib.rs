@@ -1,7 +1,7 @@
 //! 检验结果互认: a city's laboratory reports, published by its hospitals, found and read by doctors of any city.
 //!
 //! ```text
-//!   laboratory ──▶ Report, FHIR ──▶ AcceptedReport (rules, items, normalised values) ──▶ Reports ──▶ Store (one transaction)
+//!   laboratory ──▶ Report or FHIR ──▶ AcceptedReport (rules, items, normalised values) ──▶ Reports ──▶ Store (one transaction)
 //!   doctor ──▶ FindReports ──▶ reading recorded ──▶ reports          Watches ◀── what superseded them ◀──┘
 //!   catalogue.tsv, institutions.tsv ──▶ Catalogue, Institutions: refused whole on a fault
 //! ```
@@ -15,6 +15,7 @@ mod catalogue;
 mod config;
 mod decimal;
 mod edge;
+mod fhir;
 mod instance;
 mod institution;
 mod report;
@@ -30,6 +31,10 @@ pub use catalogue::{
 pub use config::LabConfig;
 pub use decimal::Decimal;
 pub use edge::DOMAIN;
+pub use fhir::{
+    CITIZEN_SYSTEM, CREDIT_SYSTEM, FhirError, FhirReports, FhirServer, REPORT_NUMBER_SYSTEM,
+    read as read_fhir, write as write_fhir,
+};
 pub use instance::{Instance, RunError, run};
 pub use institution::{INSTITUTION_COLUMNS, Institution, Institutions, Level};
 pub use report::{

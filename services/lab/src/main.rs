@@ -2,16 +2,24 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+mod command;
 
-use banqiao_directory::Clock;
+use std::{
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use banqiao_directory::{CityCode, Clock};
 use banqiao_kit::{ServiceIdentity, SettingFaults, stop_signal};
-use banqiao_lab::{LabConfig, synthetic};
+use banqiao_lab::{LabConfig, synthetic, write_fhir};
 use banqiao_telemetry::{Chain, install_log};
 use clap::{Parser, Subcommand};
 
 /// Configuration faults (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
+/// The import went through, but reports were refused.
+const EXIT_REFUSED: u8 = 3;
 
 /// The laboratory reports of a city.
 #[derive(Debug, Parser)]
@@ -35,6 +43,30 @@ enum Command {
         /// Configuration file.
         #[arg(value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Publishes FHIR R4 bundles from a file, one a line; exits 3 when reports were refused. Sending a file again changes nothing.
+    Import {
+        /// File of bundles in UTF-8, one a line (NDJSON).
+        #[arg(value_name = "REPORTS.ndjson")]
+        reports: PathBuf,
+        /// Configuration file; its database is written.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where refused reports are listed with line, field and rule. Default: REPORTS.refused.csv.
+        #[arg(long, value_name = "FILE")]
+        refused: Option<PathBuf>,
+        /// Prints the counts as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes synthetic reports of a city's first institution as FHIR bundles to stdout, one a line.
+    Generate {
+        /// City code, such as 370200.
+        #[arg(long)]
+        city: CityCode,
+        /// How many.
+        #[arg(long, default_value_t = 1_000)]
+        count: u64,
     },
     /// Writes a register of synthetic institutions to stdout: two for each city of the network, and nobody's.
     Institutions,
@@ -69,6 +101,30 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             ServiceIdentity::load(config.trust, Clock::system())
                 .map_err(|error| SettingFaults::of("identity", Chain(&error).to_string()))?;
             eprintln!("no fault found");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Import {
+            reports,
+            config,
+            refused,
+            json,
+        } => {
+            let config = LabConfig::read(&config)?;
+            install_log(&config.telemetry)?;
+            let list = refused.unwrap_or_else(|| reports.with_extension("refused.csv"));
+            let refused = runtime()?.block_on(command::import(&reports, config, &list, json))?;
+            Ok(if refused {
+                ExitCode::from(EXIT_REFUSED)
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
+        Command::Generate { city, count } => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            for report in synthetic::reports(city, count)? {
+                writeln!(out, "{}", write_fhir(&report))?;
+            }
+            out.flush()?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Institutions => {

@@ -5,7 +5,7 @@ use banqiao_kit::{
     identifier::{CITIZEN_ID_RULES, CREDIT_CODE_RULES},
 };
 
-use crate::{catalogue, institution, report};
+use crate::{catalogue, fhir, institution, report};
 
 /// Every rule that a refusal of this service may name, by code.
 pub fn rules() -> Vec<&'static Rule> {
@@ -16,6 +16,7 @@ pub fn rules() -> Vec<&'static Rule> {
             &catalogue::LOINC,
             &institution::INSTITUTION_UNKNOWN,
         ])
+        .chain(fhir::RULES)
         .chain(CITIZEN_ID_RULES)
         .chain(CREDIT_CODE_RULES)
         .collect();

@@ -82,6 +82,40 @@ fn credit_code(city: &str, place: char) -> Option<String> {
     })
 }
 
+/// Time of collection of the first report of [`reports`]: 2026-01-01 08:00 in the cities.
+const FIRST_COLLECTED_US: i64 = 1_767_225_600_000_000;
+
+/// Why reports cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyntheticError {
+    /// The city has no institution, or no counties.
+    #[error("the city is none of the network's")]
+    UnknownCity,
+    /// The built-in files have a fault.
+    #[error("a reference file has faults")]
+    Table(#[from] TableFaults),
+}
+
+/// The first `count` reports of a city's first institution: one a minute, ten for each patient.
+///
+/// # Errors
+/// The city is not of the network.
+pub fn reports(
+    city: CityCode,
+    count: u64,
+) -> std::result::Result<impl Iterator<Item = Report>, SyntheticError> {
+    let (catalogue, institutions) = (Catalogue::built_in()?, institutions()?);
+    let first = institutions
+        .iter()
+        .find(|institution| institution.city == city);
+    let code = first.ok_or(SyntheticError::UnknownCity)?.credit_code;
+    Ok((0..count).filter_map(move |index| {
+        let at = FIRST_COLLECTED_US + i64::try_from(index % 400_000).ok()? * 60_000_000;
+        report(&catalogue, code, patient(city, index / 10)?, index, at)
+    }))
+}
+
 /// The patient `index` of a city; none when the city has no counties.
 pub fn patient(city: CityCode, index: u64) -> Option<Patient> {
     let counties: Vec<_> = Network::counties(city).map(|county| county.code).collect();

@@ -15,6 +15,8 @@ mod certificates;
 mod command_line;
 #[path = "all/faults.rs"]
 mod faults;
+#[path = "all/fhir.rs"]
+mod fhir;
 #[path = "all/finding.rs"]
 mod finding;
 #[path = "all/postgres.rs"]

@@ -429,6 +429,10 @@ fn check_quantity(path: &str, quantity: &Quantity, needs_unit: bool, faults: &mu
 /// Takes away what only the service may add.
 fn clear(report: &mut Report) {
     for result in &mut report.results {
+        // A status that says nothing of its own.
+        if result.status == report.status {
+            result.status = 0;
+        }
         result.item_code.clear();
         result.normalised = None;
     }

@@ -6,7 +6,7 @@ use banqiao_kit::{
 use banqiao_proto::lab::v1::FindReportsRequest;
 use prost_types::Timestamp;
 
-use super::{ReportKey, Reports, microseconds};
+use super::{ReportKey, ReportNumber, Reports, microseconds};
 use crate::{
     catalogue::ItemCode,
     store::{NewReading, ReportSearch, StoredReport},
@@ -133,6 +133,23 @@ impl Reports {
             reason: "REPORT_UNKNOWN",
             message: "this city's service holds no such report".into(),
         })
+    }
+
+    /// A report of one of the register's institutions, as a request names it.
+    ///
+    /// # Errors
+    /// Each field that breaks a rule.
+    pub fn key(&self, institution: &str, number: &str) -> Result<ReportKey, CallError> {
+        let mut faults = Violations::new();
+        let institution = faults.check("institution", self.institutions().find(institution));
+        let number = faults.check("report_number", ReportNumber::parse(number));
+        match (institution, number) {
+            (Some(institution), Some(number)) => Ok(ReportKey {
+                institution: institution.credit_code,
+                number,
+            }),
+            _ => Err(CallError::CallerInvalid(faults.into_vec())),
+        }
     }
 
     fn reading(&self, caller: &Caller) -> NewReading {

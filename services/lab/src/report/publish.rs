@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use banqiao_directory::SpiffeId;
-use banqiao_kit::{Rule, Violation};
+use banqiao_directory::{SpiffeId, TrustDomain};
+use banqiao_kit::{CallError, Caller, Rule, Violation};
 use banqiao_proto::lab::v1::{
     FieldFault, NotNormalised, PublishOutcome, PublishResult, Report, ReportStatus,
 };
@@ -133,6 +133,21 @@ impl PublishCounts {
 }
 
 impl Reports {
+    /// In whose name a caller publishes: systems of other cities than `home` do not.
+    ///
+    /// # Errors
+    /// The caller is of another city.
+    pub fn publisher(&self, caller: &Caller, home: &TrustDomain) -> Result<Publisher, CallError> {
+        if caller.client.trust_domain() == home {
+            Ok(Publisher::System(caller.client.clone()))
+        } else {
+            Err(CallError::CallerForbidden {
+                reason: "PUBLISHER_ONLY",
+                message: "only systems of this city's institutions publish their reports".into(),
+            })
+        }
+    }
+
     /// Publishes reports, at best [`PUBLISH_BATCH`] at a time, and gives the outcome of each, in order. A report that is sent again is
     /// unchanged.
     ///

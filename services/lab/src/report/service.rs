@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use banqiao_directory::TrustDomain;
-use banqiao_kit::{CallError, Caller, Violations, rescue};
+use banqiao_kit::{CallError, Caller, rescue};
 use banqiao_proto::lab::v1::{
     FindReportsRequest, FindReportsResponse, PublishOutcome, PublishReportRequest,
     PublishReportResponse, PublishReportsRequest, PublishReportsResponse, ReadReportRequest,
@@ -14,10 +14,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    FindReports, LineOutcome, PUBLISH_BATCH, PublishCounts, Publisher, ReportKey, ReportNumber,
-    Reports, WatchFrom, Watches,
-};
+use super::{FindReports, LineOutcome, PUBLISH_BATCH, PublishCounts, Reports, WatchFrom, Watches};
 use crate::edge::{DOMAIN, answered, caller_of};
 
 /// Lines in one call: with three faults of some 200 bytes in each line the results stay below the method's limit of 64 MiB.
@@ -48,23 +45,12 @@ impl ReportServer {
         }
     }
 
-    fn publisher(&self, caller: &Caller) -> Result<Publisher, CallError> {
-        if *caller.client.trust_domain() == self.home {
-            Ok(Publisher::System(caller.client.clone()))
-        } else {
-            Err(CallError::CallerForbidden {
-                reason: "PUBLISHER_ONLY",
-                message: "only systems of this city's institutions publish their reports".into(),
-            })
-        }
-    }
-
     async fn publish_one(
         &self,
         caller: &Caller,
         request: PublishReportRequest,
     ) -> Result<PublishReportResponse, CallError> {
-        let publisher = self.publisher(caller)?;
+        let publisher = self.reports.publisher(caller, &self.home)?;
         let outcomes = self.reports.publish(&[request.report], &publisher).await?;
         let (outcome, version, not_normalised) = match outcomes.into_iter().next() {
             Some(LineOutcome::Created(not_normalised)) => {
@@ -98,7 +84,7 @@ impl ReportServer {
         caller: &Caller,
         mut lines: Streaming<PublishReportsRequest>,
     ) -> Result<PublishReportsResponse, CallError> {
-        let publisher = self.publisher(caller)?;
+        let publisher = self.reports.publisher(caller, &self.home)?;
         let _place = self
             .bulk
             .try_acquire()
@@ -159,18 +145,9 @@ impl ReportServer {
         caller: &Caller,
         request: &ReadReportRequest,
     ) -> Result<ReadReportResponse, CallError> {
-        let mut faults = Violations::new();
-        let institution = self.reports.institutions().find(&request.institution);
-        let institution = faults.check("institution", institution);
-        let number = ReportNumber::parse(&request.report_number);
-        let number = faults.check("report_number", number);
-        let (Some(institution), Some(number)) = (institution, number) else {
-            return Err(CallError::CallerInvalid(faults.into_vec()));
-        };
-        let key = ReportKey {
-            institution: institution.credit_code,
-            number,
-        };
+        let key = self
+            .reports
+            .key(&request.institution, &request.report_number)?;
         let stored = self.reports.read(key, caller).await?;
         Ok(ReadReportResponse {
             city: self.reports.city().to_string(),

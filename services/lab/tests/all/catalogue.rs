@@ -179,6 +179,7 @@ proptest! {
         let conversion = conversions[at % conversions.len()];
         let digits = format!("{units:04}");
         let (whole, fraction) = digits.split_at(digits.len() - usize::try_from(places).unwrap());
+        let whole = if whole.trim_start_matches('0').is_empty() { "0" } else { whole.trim_start_matches('0') };
         let value = decimal(&if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") });
         let there = conversion.apply(value).unwrap();
         let factor = conversion.factor();

@@ -8,7 +8,8 @@ use banqiao_identity::{
     pki::{CertificateRequest, CityAuthority, NewAuthority},
 };
 use banqiao_proto::lab::v1::{
-    catalogue_service_client::CatalogueServiceClient, report_service_client::ReportServiceClient,
+    catalogue_service_client::CatalogueServiceClient, fhir_service_client::FhirServiceClient,
+    report_service_client::ReportServiceClient,
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -94,6 +95,11 @@ impl Certificates {
     pub(crate) fn reports(&self, address: SocketAddr) -> ReportServiceClient<Channel> {
         ReportServiceClient::new(self.channel(address, self.folder.path(), "gateway"))
             .max_decoding_message_size(64 * 1024 * 1024)
+    }
+
+    /// The city's gateway as a client of the reports as FHIR.
+    pub(crate) fn fhir(&self, address: SocketAddr) -> FhirServiceClient<Channel> {
+        FhirServiceClient::new(self.channel(address, self.folder.path(), "gateway"))
     }
 
     /// The city's gateway as a client of the catalogue.

@@ -62,6 +62,56 @@ fn check_reports_every_fault_of_configuration_and_reference_files_and_exits_64()
 }
 
 #[test]
+fn generated_bundles_are_imported_once_and_what_is_refused_is_listed() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    fs::write(
+        at.join("institutions.tsv"),
+        lab(&["institutions"], at).stdout,
+    )
+    .unwrap();
+    fs::write(at.join("lab.toml"), config_text("sqlite://lab.db")).unwrap();
+    let generated = lab(&["generate", "--city", "370200", "--count", "1200"], at);
+    assert!(generated.status.success(), "{}", text(&generated.stderr));
+    fs::write(at.join("reports.ndjson"), &generated.stdout).unwrap();
+    let import = |file: &str, more: &[&str]| {
+        let arguments = [&["import", file, "--config", "lab.toml"], more].concat();
+        lab(&arguments, at)
+    };
+    let imported = import("reports.ndjson", &[]);
+    assert!(imported.status.success(), "{}", text(&imported.stderr));
+    let counts = "1200 new, 0 superseded, 0 unchanged, 0 refused; 0 elements are not held\n";
+    assert_eq!(text(&imported.stdout), counts);
+    assert!(!at.join("reports.refused.csv").exists());
+    // The second line loses its status, the third its end; a blank one is none.
+    let mut lines: Vec<_> = text(&generated.stdout).lines().map(str::to_owned).collect();
+    lines[1] = lines[1].replacen("\"status\":\"final\"", "\"status\":\"draft\"", 1);
+    lines[2].truncate(100);
+    lines.push(String::new());
+    fs::write(at.join("more.ndjson"), lines.join("\n")).unwrap();
+    let imported = import("more.ndjson", &["--json"]);
+    assert_eq!(imported.status.code(), Some(3));
+    let counts: serde_json::Value = serde_json::from_slice(&imported.stdout).unwrap();
+    assert_eq!(
+        (&counts["unchanged"], &counts["refused"]),
+        (&1_198.into(), &2.into())
+    );
+    let listed = fs::read_to_string(at.join("more.refused.csv")).unwrap();
+    assert!(
+        listed.starts_with("line,field,code,rule\n3,resource,FHIR_JSON,"),
+        "{listed}"
+    );
+    assert!(listed.contains("\n2,status,REPORT_STATUS,"), "{listed}");
+    // Nothing of the patients themselves.
+    for written in [listed, text(&imported.stderr)] {
+        assert!(
+            !written.contains("1950") && !written.contains("测试"),
+            "{written}"
+        );
+    }
+}
+
+#[test]
 fn the_sample_configuration_is_sound() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/lab.toml");
     banqiao_lab::LabConfig::read(&deploy).unwrap();

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use banqiao_directory::Clock;
-use banqiao_lab::{Instance, LabConfig, RunError};
+use banqiao_lab::{Instance, LabConfig, RunError, read_fhir, write_fhir};
 use banqiao_proto::lab::v1::{
     FindReportsRequest, InstitutionLevel, ListInstitutionsRequest, ListTestItemsRequest,
-    PublishOutcome, PublishReportRequest, PublishReportsRequest, ReadReportRequest, ReportStatus,
-    WatchSupersededRequest, report_service_client::ReportServiceClient,
+    PublishFhirRequest, PublishOutcome, PublishReportRequest, PublishReportsRequest,
+    ReadFhirRequest, ReadReportRequest, ReportStatus, WatchSupersededRequest,
+    report_service_client::ReportServiceClient,
 };
 use futures_util::stream;
 use tokio::{task::JoinHandle, time::timeout};
@@ -255,5 +256,55 @@ async fn the_catalogue_and_the_institutions_are_listed() {
         .iter()
         .filter(|one| one.level() == InstitutionLevel::Third);
     assert_eq!((list.len(), levels.count()), (10, 5));
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bundles_are_published_and_read() {
+    let served = Served::start().await;
+    let mut client = served.certificates.fhir(served.address);
+    let sent = report(5, 5, LONG_AGO);
+    let mut bundle = write_fhir(&sent);
+    bundle.insert_str(1, "\"language\":\"zh\",");
+    let publish = |resource: &str| PublishFhirRequest {
+        resource: resource.as_bytes().to_vec(),
+    };
+    let published = client
+        .publish_fhir(request(publish(&bundle), LABORATORY))
+        .await;
+    let published = published.unwrap().into_inner();
+    assert_eq!(published.results[0].outcome(), PublishOutcome::Created);
+    assert_eq!(published.unheld, ["Bundle.language"]);
+    let read = ReadFhirRequest {
+        institution: sent.institution.clone(),
+        report_number: sent.report_number.clone(),
+    };
+    let read = client
+        .read_fhir(request(read, DOCTOR))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((read.version, read.city.as_str()), (1, "370200"));
+    assert_eq!(read_fhir(&read.resource).unwrap().reports[0], sent);
+    let stranger = client
+        .publish_fhir(request(publish(&bundle), DOCTOR))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&stranger).1, "PUBLISHER_ONLY");
+    for (resource, code) in [("{", "FHIR_JSON"), ("{}", "FHIR_RESOURCE")] {
+        let refused = client
+            .publish_fhir(request(publish(resource), LABORATORY))
+            .await
+            .unwrap_err();
+        let violation = refused
+            .get_details_bad_request()
+            .unwrap()
+            .field_violations
+            .remove(0);
+        assert_eq!(
+            (violation.field.as_str(), violation.reason.as_str()),
+            ("resource", code)
+        );
+    }
     served.stopped().await;
 }
