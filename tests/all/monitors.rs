@@ -19,6 +19,7 @@ fn watchful(cities: usize) -> Plan {
     Plan::cities(cities).tweak(|_, config| {
         set(config, "ledger.witness_patience", "2s");
         set(config, "ledger.monitor_interval", "1s");
+        set(config, "ledger.witnessed_within", "2s");
     })
 }
 
@@ -61,6 +62,39 @@ async fn stopped_witness_is_told_until_it_is_back() {
     let qingdao = &network.cities[0];
     wait_until("the witness is back", PATIENCE, || async {
         !warns(qingdao, MISSING).await && missing(qingdao, "370600").await.as_deref() == Some("0")
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn gateway_without_a_quorum_of_witnesses_is_degraded_until_it_has_one() {
+    let mut network = watchful(3).start().await.unwrap();
+    let gauge = async |city: &City| {
+        let metrics = city.gateway().metrics().await.unwrap();
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with("banqiao_ledger_degraded"));
+        line.and_then(|line| Some(line.rsplit_once(' ')?.1.to_owned()))
+    };
+    an_entry(&network.cities[0]).await;
+    wait_until("a gateway that is not degraded", PATIENCE, || async {
+        gauge(&network.cities[0]).await.as_deref() == Some("0")
+    })
+    .await
+    .unwrap();
+    network.cities[1].gateway_mut().kill().unwrap();
+    let qingdao = &network.cities[0];
+    an_entry(qingdao).await;
+    warned(qingdao, DEGRADED).await;
+    wait_until("the gauge", PATIENCE, || async {
+        gauge(qingdao).await.as_deref() == Some("1")
+    })
+    .await
+    .unwrap();
+    network.cities[1].gateway_mut().restart().await.unwrap();
+    let qingdao = &network.cities[0];
+    wait_until("the quorum is back", PATIENCE, || async {
+        !warns(qingdao, DEGRADED).await && gauge(qingdao).await.as_deref() == Some("0")
     })
     .await
     .unwrap();

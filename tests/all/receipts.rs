@@ -12,12 +12,13 @@ use banqiao_proto::{
 };
 use banqiao_tests::{
     admin::{Record, grant},
+    authority::Authority,
     directory::NoteKey,
     echo::{EchoRequest, ExpandRequest},
     middle::{Change, Middle, Tampering},
     network::{City, ECHO, Network, Plan, RULED, SYSTEM, free_address, set},
     service::{Service, status},
-    wait::{PATIENCE, wait_for, wait_until},
+    wait::{PATIENCE, wait_for},
     wire::{Answer, Caller, Head, Message},
 };
 use banqiao_tlog::note::Verifier;
@@ -25,6 +26,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
+
+use crate::witnesses::warned;
 
 /// What the tests here provoke.
 pub(crate) const PROVOKED: [Reason; 5] = [
@@ -66,10 +69,11 @@ impl Scene {
             qingdao.credential("gateway").unwrap(),
             yantai.credential("gateway").unwrap(),
         );
-        // A gateway of Qingdao towards Yantai's, one of Yantai's towards Qingdao's.
+        // A gateway of Qingdao towards Yantai's, one of Yantai's towards all others.
+        let cities = network.cities.iter();
         let middle = Middle::start(
             yantai.gateway().inter_city,
-            qingdao.authority.server(&theirs).unwrap(),
+            Authority::server_for(cities.map(|city| &city.authority), &theirs).unwrap(),
             real,
             yantai.authority.client(Some(&ours)).unwrap(),
         )
@@ -636,7 +640,10 @@ fn signed_anew(key: &NoteKey, receipt: &[u8], edit: impl FnOnce(&mut Entry)) -> 
 
 #[tokio::test]
 async fn receipts_of_a_private_fork_and_of_another_time_are_found() {
-    let scene = Arc::new(Scene::new(Plan::cities(2).receipts_required()).await);
+    let plan = Plan::cities(3).receipts_required().tweak(|_, config| {
+        set(config, "ledger.monitor_interval", "1s");
+    });
+    let scene = Arc::new(Scene::new(plan).await);
     let shared = Arc::clone(&scene);
     let hour_ago = forge(move |receipt| {
         forked(shared.yantai(), &receipt, |entry| {
@@ -661,21 +668,29 @@ async fn receipts_of_a_private_fork_and_of_another_time_are_found() {
         })
         .await;
     assert_eq!(answer.code(), Some(0), "{answer:?}");
-    wait_until("the alarm", PATIENCE, || async {
-        let status = scene.qingdao().admin().status().await.unwrap();
-        let signed = "has signed two histories";
-        status
-            .warnings
-            .iter()
-            .any(|warning| warning.contains(signed))
-    })
-    .await
-    .unwrap();
+    let (exchange, _) = answer.exchange().unwrap();
+    let ledger = scene.qingdao().admin();
+    ledger.holds(exchange, Trace::OpenClose).await.unwrap();
+    // Killed before the receipt is linked: it stands beside its entry, and is linked by whoever comes next.
+    let mut scene = Arc::into_inner(scene).expect("nothing tampers any more");
+    let gateway = scene.network.cities[0].gateway_mut();
+    gateway.kill().unwrap();
+    gateway.restart().await.unwrap();
+    let signed = "ALARM: 370600 has signed two histories";
+    warned(scene.qingdao(), signed).await;
     let metrics = scene.qingdao().gateway().metrics().await.unwrap();
     let counted = metrics
         .lines()
         .any(|line| line.starts_with("banqiao_ledger_alarms_total{") && line.contains("peer_fork"));
     assert!(counted, "{metrics}");
+    // Both notes are at hand for whoever has to be shown them.
+    let status = scene.qingdao().admin().status().await.unwrap();
+    let forked = status.peer_ledgers.iter().find(|ledger| ledger.forked);
+    let notes = &forked.unwrap().contradicting_checkpoints;
+    assert_eq!(notes.len(), 2, "{status:?}");
+    assert_ne!(notes[0], notes[1]);
+    // A city that never saw the receipt proves it for itself.
+    warned(&scene.network.cities[2], signed).await;
 }
 
 #[tokio::test]

@@ -101,6 +101,7 @@ async fn witness_cosigns_what_continues_and_nothing_else() {
     let link = weifang.as_gateway(yantai).await.unwrap();
 
     let forged = one.replace("\n1\n", "\n2\n");
+    let told = "ALARM: 370700 has signed two histories";
     for (what, body, status, answer) in [
         ("no request", "hello".to_owned(), 400, ""),
         ("a signature of nobody", request(0, &[], &forged), 403, ""),
@@ -148,7 +149,21 @@ async fn witness_cosigns_what_continues_and_nothing_else() {
         .note(&format!("elsewhere/ledger/1\n1\n{}\n", STANDARD.encode(a)));
     assert_eq!(submit(&link, request(0, &[], &unknown)).await.0, 404);
 
-    // What it has cosigned outlives a kill.
+    // A log that cannot show that it continues what it signed has another history.
+    warned(yantai, told).await;
+    let fork_of = async |link: &Caller| {
+        let path = "/witness/fork?origin=weifang.jiaodong/ledger/1";
+        let (status, _, body) = link.http(Method::GET, path, "").await.unwrap();
+        (status, String::from_utf8(body).unwrap())
+    };
+    let (status, shown) = fork_of(&other).await;
+    assert_eq!(status, 200);
+    assert!(
+        shown.starts_with("weifang.jiaodong/ledger/1\n2\n"),
+        "{shown}"
+    );
+
+    // What it has cosigned outlives a kill, and so does what it has found.
     let yantai = &mut network.cities[1];
     yantai.gateway_mut().kill().unwrap();
     yantai.gateway_mut().restart().await.unwrap();
@@ -158,6 +173,7 @@ async fn witness_cosigns_what_continues_and_nothing_else() {
     let link = weifang.as_gateway(yantai).await.unwrap();
     let again = submit(&link, request(0, &[], &one)).await;
     assert_eq!(again, (409, "2\n".to_owned()));
+    warned(yantai, told).await;
     let metrics = yantai.gateway().metrics().await.unwrap();
     assert!(metrics.contains("banqiao_witness_total{"), "{metrics}");
 }

@@ -284,7 +284,23 @@ impl Authority {
     ///
     /// Fails when the credential's key does not fit.
     pub fn server(&self, credential: &Credential) -> Result<Arc<ServerConfig>> {
-        let roots = Arc::new(self.roots()?);
+        Self::server_for([self], credential)
+    }
+
+    /// TLS of a server that takes any certificate of some authorities.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the credential's key does not fit.
+    pub fn server_for<'a>(
+        authorities: impl IntoIterator<Item = &'a Self>,
+        credential: &Credential,
+    ) -> Result<Arc<ServerConfig>> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.der())?;
+        }
+        let roots = Arc::new(roots);
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
         let (chain, key) = credential.parts();
         let mut config = ServerConfig::builder_with_provider(provider())

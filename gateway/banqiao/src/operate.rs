@@ -254,6 +254,8 @@ fn write_json(out: &mut dyn io::Write, status: &GetStatusResponse) -> Result<()>
             "waiting_since": utc(&ledger.waiting_since),
             "problem": ledger.problem,
             "forked": ledger.forked,
+            "forked_at": utc(&ledger.forked_at),
+            "contradicting_checkpoints": ledger.contradicting_checkpoints,
         })).collect::<Vec<_>>(),
         "calls_in_flight": status.calls_in_flight,
         "grants": status.grants,

@@ -151,6 +151,13 @@ pub fn verify(
     })
 }
 
+/// The log that a receipt says it is of, by the first line of its checkpoint. Nothing of it is verified.
+pub fn origin(bytes: &[u8]) -> Option<String> {
+    let receipt = Receipt::decode(bytes).ok()?;
+    let (origin, _) = receipt.checkpoint.split_once('\n')?;
+    Some(origin.to_owned())
+}
+
 /// Checkpoints whose signature was verified. Bounded: the older half is forgotten when it is full.
 ///
 /// Whoever changes the keys of a log clears it.

@@ -519,6 +519,18 @@ impl Reads {
     pub(crate) async fn contradictions(&self) -> Result<Vec<ContradictionRow>, StoreError> {
         tables!(self, store => store.contradictions().await)
     }
+
+    /// Evidence of a kind beside entries before an index, newest first; what was archived is not among it.
+    pub(crate) async fn evidence_before(
+        &self,
+        before: u64,
+        kind: i16,
+        most: u32,
+    ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let rows = tables!(self, store => store.evidence_before(before, kind, most).await)?;
+        let row = |(index, bytes)| Ok((number(index)?, bytes));
+        rows.into_iter().map(row).collect()
+    }
 }
 
 /// A number as it is stored.

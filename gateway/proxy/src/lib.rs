@@ -58,8 +58,8 @@ pub use rights::{Route, Snapshot};
 pub use settings::Limits;
 pub use subject::{EnteredReport, SubjectError, SubjectQuestion};
 pub use transparency::{
-    Alarm, DEFAULT_MONITOR_INTERVAL, DEFAULT_WITNESS_PATIENCE, LinkState, Standing,
-    TransparencySettings, WitnessState, Witnessed,
+    Alarm, DEFAULT_MONITOR_INTERVAL, DEFAULT_WITNESS_PATIENCE, DEFAULT_WITNESSED_WITHIN, Fork,
+    LinkState, Standing, TransparencySettings, WitnessState, Witnessed,
 };
 
 use std::path::PathBuf;

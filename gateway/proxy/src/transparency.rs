@@ -4,13 +4,16 @@
 //! Nothing here is on the path of a call.
 
 pub(crate) mod cosigners;
+mod forks;
 pub(crate) mod links;
 pub(crate) mod memory;
 pub(crate) mod monitor;
 pub(crate) mod served;
+pub(crate) mod unlinked;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -21,13 +24,15 @@ use banqiao_tlog::{
     hash::{Hash, TreeHead},
     note::Verifier,
 };
+pub use forks::Fork;
+use forks::Forks;
 pub use links::LinkState;
 use parking_lot::Mutex;
 
 use crate::worker::Shared;
 
 /// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
-const DEGRADED_AFTER_S: i64 = 60;
+pub const DEFAULT_WITNESSED_WITHIN: Duration = Duration::from_secs(60);
 /// A witness that has cosigned nothing for so long is missing: with the pause between two looks that is told within a
 /// minute.
 pub const DEFAULT_WITNESS_PATIENCE: Duration = Duration::from_secs(50);
@@ -43,6 +48,8 @@ pub struct TransparencySettings {
     pub witness_patience: Duration,
     /// How often what each witness saw of each other ledger is fetched.
     pub monitor_interval: Duration,
+    /// How old the newest witnessed checkpoint may be while there is a newer one, before the gateway is degraded.
+    pub witnessed_within: Duration,
 }
 
 impl Default for TransparencySettings {
@@ -50,6 +57,7 @@ impl Default for TransparencySettings {
         Self {
             witness_patience: DEFAULT_WITNESS_PATIENCE,
             monitor_interval: DEFAULT_MONITOR_INTERVAL,
+            witnessed_within: DEFAULT_WITNESSED_WITHIN,
         }
     }
 }
@@ -73,6 +81,8 @@ struct State {
     waiting_since_s: Option<i64>,
     alarm: Option<Alarm>,
     links: BTreeMap<CityCode, LinkState>,
+    forks: Forks,
+    degraded: bool,
 }
 
 /// A published checkpoint without its quorum.
@@ -143,8 +153,9 @@ pub struct Standing {
     pub witnessed: Option<Witnessed>,
     /// What only a person can set right.
     pub alarm: Option<Alarm>,
-    /// A checkpoint waits for its quorum longer than it may.
-    pub degraded: bool,
+    /// For how many seconds a checkpoint has waited for its quorum, where that is longer than it may
+    /// ([`TransparencySettings::witnessed_within`]).
+    pub unwitnessed_s: Option<i64>,
     /// How the receipts of each other city are linked to what its witnesses saw.
     pub links: BTreeMap<CityCode, LinkState>,
     /// Cities whose receipts wait longer than they may.
@@ -179,20 +190,53 @@ impl Transparency {
             witnesses: state.witnesses.clone(),
             witnessed: state.witnessed,
             alarm: state.alarm,
-            degraded: state
-                .waiting_since_s
-                .is_some_and(|since| now_s.saturating_sub(since) > DEGRADED_AFTER_S),
+            unwitnessed_s: state.unwitnessed_s(now_s, self.settings.witnessed_within),
             links: state.links.clone(),
-            unlinked: state
-                .links
-                .iter()
-                .filter(|(_, link)| {
-                    let since = link.waiting_since_s;
-                    since.is_some_and(|since| now_s.saturating_sub(since) > links::DEGRADED_AFTER_S)
-                })
-                .map(|(city, _)| *city)
-                .collect(),
+            unlinked: state.unlinked(now_s),
         }
+    }
+
+    /// Tells when the gateway becomes degraded, and when it is no longer (LEDGER.md §3).
+    fn tell_degraded(&self, shared: &Shared) {
+        let now_s = shared.clock.now_s();
+        let mut state = self.state.lock();
+        let unwitnessed_s = state.unwitnessed_s(now_s, self.settings.witnessed_within);
+        let unlinked = state.unlinked(now_s);
+        let degraded = unwitnessed_s.is_some() || !unlinked.is_empty();
+        shared.metrics.ledger_degraded(degraded);
+        if degraded == mem::replace(&mut state.degraded, degraded) {
+            return;
+        }
+        if degraded {
+            let cities: Vec<_> = unlinked.iter().map(CityCode::as_str).collect();
+            tracing::warn!(
+                unwitnessed_s,
+                unlinked = cities.join(" "),
+                "degraded: what the ledger shows waits for witnesses longer than it may"
+            );
+        } else {
+            tracing::info!("no longer degraded: witnesses have seen what they must");
+        }
+    }
+}
+
+impl State {
+    fn unwitnessed_s(&self, now_s: i64, within: Duration) -> Option<i64> {
+        let within_s = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+        let waited_s = now_s.saturating_sub(self.waiting_since_s?);
+        (waited_s > within_s).then_some(waited_s)
+    }
+
+    fn unlinked(&self, now_s: i64) -> Vec<CityCode> {
+        let late = |link: &LinkState| {
+            let since = link.waiting_since_s;
+            since.is_some_and(|since| now_s.saturating_sub(since) > links::DEGRADED_AFTER_S)
+        };
+        let links = self.links.iter();
+        links
+            .filter(|(_, link)| late(link))
+            .map(|(city, _)| *city)
+            .collect()
     }
 }
 

@@ -116,7 +116,7 @@ impl Metrics {
             ledger_alarms: Event::new(
                 &meter,
                 "banqiao.ledger.alarms",
-                "Contradictions between the ledger and what witnesses hold of it, by kind: fork, rollback.",
+                "Contradictions between the ledger and what witnesses hold of it, by kind: fork, rollback; of other cities: peer_fork, peer_rollback, peer_clock.",
                 "kind",
             ),
             receipts: Event::new(
@@ -217,6 +217,11 @@ impl Metrics {
         gauges.ledger_witness_wait_s.set(waiting_s);
     }
 
+    /// Whether a checkpoint, or receipts of another city, wait for witnesses longer than they may.
+    pub fn ledger_degraded(&self, degraded: bool) {
+        self.0.gauges.ledger_degraded.set(i64::from(degraded));
+    }
+
     /// The other cities' witnesses, and whether each has cosigned nothing for longer than it may. Replaces what was known.
     pub fn witnesses<'a>(&self, witnesses: impl IntoIterator<Item = (&'a str, bool)>) {
         self.0.gauges.replace_witnesses(witnesses);
@@ -227,7 +232,8 @@ impl Metrics {
         self.0.receipts.count(outcome, &[]);
     }
 
-    /// The ledger contradicts what others hold of it: `fork`, `rollback`.
+    /// The ledger contradicts what others hold of it (`fork`, `rollback`), another city's contradicts itself (`peer_fork`,
+    /// `peer_rollback`), or a clock was moved (`peer_clock`).
     pub fn ledger_alarm(&self, kind: &'static str) {
         self.0.ledger_alarms.count(kind, &[]);
     }

@@ -444,15 +444,16 @@ impl Admin {
                     "ALARM: {city} shows a ledger of {shown} entries, and has signed {signed}: it was rolled back"
                 ));
             }
-            if link.forked {
+            if let Some(fork) = &link.fork {
                 warnings.push(format!(
-                    "ALARM: {city} has signed two histories of its ledger; both are kept"
+                    "ALARM: {city} has signed two histories of its ledger, found at {}; both are kept",
+                    moment::utc(fork.time_us)
                 ));
             }
         }
         for city in &standing.unlinked {
             warnings.push(format!(
-                "receipts of {city} have not been linked to a witnessed checkpoint for 10 minutes"
+                "DEGRADED: receipts of {city} have not been linked to a witnessed checkpoint for 10 minutes"
             ));
         }
         let verifier = core.control.ledger().verifier().to_string();
@@ -537,7 +538,13 @@ fn peer_ledgers(standing: &Standing) -> Vec<PeerLedgerStatus> {
                 .waiting_since_s
                 .map(|seconds| Timestamp { seconds, nanos: 0 }),
             problem: link.problem.clone().unwrap_or_default(),
-            forked: link.forked,
+            forked: link.fork.is_some(),
+            forked_at: link.fork.as_ref().map(|fork| timestamp(fork.time_us)),
+            contradicting_checkpoints: link
+                .fork
+                .iter()
+                .flat_map(|fork| [fork.first.clone(), fork.second.clone()])
+                .collect(),
         })
         .collect()
 }

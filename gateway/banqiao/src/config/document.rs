@@ -9,7 +9,8 @@ use banqiao_directory::{CityCode, Clock};
 use banqiao_ledger::DEFAULT_SUMMARY_INTERVAL;
 use banqiao_proxy::{
     DEFAULT_MONITOR_INTERVAL, DEFAULT_RECONCILE_GRACE, DEFAULT_RECONCILE_INTERVAL,
-    DEFAULT_RECONCILE_WINDOW, DEFAULT_WITNESS_PATIENCE, ReconcileSettings, TransparencySettings,
+    DEFAULT_RECONCILE_WINDOW, DEFAULT_WITNESS_PATIENCE, DEFAULT_WITNESSED_WITHIN,
+    ReconcileSettings, TransparencySettings,
 };
 use banqiao_telemetry::{LogFormat, RawTelemetry, Resource, TelemetrySettings};
 use toml::de::DeTable;
@@ -324,6 +325,7 @@ fn ledger(mut section: Section<'_, '_>, base: &Path) -> Option<LedgerConfig> {
     let transparency = TransparencySettings {
         witness_patience: section.setting("witness_patience", DEFAULT_WITNESS_PATIENCE, &range),
         monitor_interval: section.setting("monitor_interval", DEFAULT_MONITOR_INTERVAL, &range),
+        witnessed_within: section.setting("witnessed_within", DEFAULT_WITNESSED_WITHIN, &range),
     };
     section.finish();
     let queue = usize::try_from(queue).ok()?;

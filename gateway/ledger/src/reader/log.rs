@@ -137,6 +137,22 @@ impl Reader {
         Ok(bytes.map(Bytes::from))
     }
 
+    /// What other cities have proven beside our entries before an index, newest first, at most so many: the index of the
+    /// entry, and the bytes. What has left the database for the archive is not among it.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub async fn evidence_before(
+        &self,
+        before: u64,
+        kind: EvidenceKind,
+        most: u32,
+    ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let reads = &self.core.reads;
+        reads.evidence_before(before, kind.number(), most).await
+    }
+
     /// The newest checkpoint of another log that our witness has cosigned.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use banqiao_directory::SpiffeId;
-use banqiao_ledger::{Append, AppendError, DocumentKind, Effect, LedgerSettings};
+use banqiao_ledger::{Append, AppendError, DocumentKind, Effect, EvidenceKind, LedgerSettings};
 use banqiao_proto::{
     exchange::v1::Reason,
     ledger::v1::{AdminChange, Entry, EntryFilter, Kind},
@@ -19,6 +19,7 @@ on_both_stores![
     refused_entry_changes_no_document,
     counts_become_summaries,
     private_part_is_nowhere_in_the_clear,
+    receipts_are_read_newest_first,
     tail_follows_what_is_committed,
     ledger_of_another_city_is_refused,
 ];
@@ -42,6 +43,30 @@ fn put(key: &str, bytes: &[u8]) -> Append {
         key: key.into(),
         bytes: bytes.into(),
     })
+}
+
+async fn receipts_are_read_newest_first(bed: Bed) {
+    let ledger = bed.open("one").await;
+    let appender = ledger.appender();
+    let appends = (0..6).map(|number| {
+        let append = claiming(id(number));
+        match number % 2 {
+            0 => append,
+            _ => append.with(Effect::Evidence {
+                kind: EvidenceKind::Receipt,
+                bytes: vec![u8::try_from(number).unwrap()].into(),
+            }),
+        }
+    });
+    append_all(&appender, appends.collect()).await;
+    let reader = ledger.reader();
+    let before = async |index, most| {
+        let kind = EvidenceKind::Receipt;
+        reader.evidence_before(index, kind, most).await.unwrap()
+    };
+    assert_eq!(before(6, 2).await, [(5, vec![5]), (3, vec![3])]);
+    assert_eq!(before(3, 2).await, [(1, vec![1])]);
+    assert_eq!(before(1, 2).await, []);
 }
 
 async fn documents_change_with_their_entries(bed: Bed) {

@@ -19,7 +19,7 @@ use crate::{
     reconcile::{self, ReconcileEvent, ReconcileOutcome},
     rights::Snapshot,
     subject::{EnteredReport, SubjectError, SubjectQuestion},
-    transparency::{Standing, cosigners, links::Links, memory, monitor},
+    transparency::{Standing, cosigners, links::Links, memory, monitor, unlinked},
     worker::{Shared, Worker},
 };
 
@@ -315,6 +315,7 @@ impl Control {
         );
         let this = self.clone();
         tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+            unlinked::recall(&this.shared).await;
             let mut links = Links::default();
             let mut ticks = each(LINK_EVERY);
             loop {

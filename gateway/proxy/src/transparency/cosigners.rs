@@ -144,6 +144,7 @@ impl Cosigners {
         };
         let transparency = &shared.transparency;
         transparency.watch(shared, &others().map(|city| city.code).collect());
+        transparency.tell_degraded(shared);
         if let Some(quorum) = quorum(shared) {
             transparency.gather(shared, &checkpoint.head(), quorum);
         }
@@ -386,7 +387,7 @@ impl Transparency {
             Ok((head, time_s)) => {
                 witness.cosigned = Some(head);
                 witness.cosigned_at_s = time_s;
-                witness.heard_s = shared.clock.now_s();
+                witness.heard_s = now_s;
                 witness.problem = None;
                 if witness.missing_since_s.take().is_some() {
                     tracing::info!(city = city.as_str(), "a witness is back");

@@ -30,7 +30,11 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use tonic::{body::Body, transport::Channel};
 use tower::Service as _;
 
-use super::{Transparency, log_keys, witness_keys};
+use super::{
+    Transparency,
+    forks::{self, Fork},
+    log_keys, witness_keys,
+};
 use crate::{
     peers::{self, PeerError},
     receipts::Signed,
@@ -58,8 +62,8 @@ pub struct LinkState {
     pub waiting_since_s: Option<i64>,
     /// Why the last attempt failed.
     pub problem: Option<String>,
-    /// The city has signed two histories.
-    pub forked: bool,
+    /// The city has signed two histories: the newest that was found.
+    pub fork: Option<Fork>,
     /// Entries that the city has signed and a witness saw, and how many fewer it shows since.
     pub behind: Option<(u64, u64)>,
     /// That receipts wait for more than a minute was told.
@@ -155,7 +159,7 @@ async fn turn(
         .await
         .unwrap_or(Err(Unlinked::Patience));
     let outcome = match linked {
-        Ok((anchor, outcome)) => match keep(shared, &anchor, &outcome).await {
+        Ok((anchor, outcome)) => match keep(shared, code, &anchor, &outcome).await {
             Ok(()) => Ok((anchor, outcome)),
             Err(error) => Err(error),
         },
@@ -301,7 +305,12 @@ async fn get(channel: &mut Channel, path: String) -> Result<bytes::Bytes, Unlink
     Ok(body.map_err(|_| Unlinked::Body)?.to_bytes())
 }
 
-async fn keep(shared: &Shared, anchor: &Anchor, outcome: &Outcome) -> Result<(), Unlinked> {
+async fn keep(
+    shared: &Shared,
+    city: CityCode,
+    anchor: &Anchor,
+    outcome: &Outcome,
+) -> Result<(), Unlinked> {
     for links in outcome.linked.chunks(TOGETHER) {
         let kept = KeptLinks {
             origin: anchor.origin.clone(),
@@ -318,7 +327,7 @@ async fn keep(shared: &Shared, anchor: &Anchor, outcome: &Outcome) -> Result<(),
             first: anchor.note.clone(),
             second: fork.note.clone(),
         };
-        shared.ledger.keep_contradiction(kept).await?;
+        forks::keep(shared, city, kept).await?;
     }
     Ok(())
 }
@@ -350,17 +359,6 @@ impl Transparency {
                 }
                 if !outcome.linked.is_empty() {
                     link.linked = Some(anchor.head);
-                }
-                if !outcome.forks.is_empty() {
-                    link.forked = true;
-                    shared.metrics.ledger_alarm("peer_fork");
-                    tracing::error!(
-                        city = city.as_str(),
-                        origin = anchor.origin,
-                        size = anchor.head.size,
-                        heads = outcome.forks.len(),
-                        "a city has signed two histories of its ledger; both are kept"
-                    );
                 }
             }
             Err(error) => {

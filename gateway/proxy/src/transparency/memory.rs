@@ -83,6 +83,11 @@ pub(super) async fn fetch(channel: Channel, origin: &str) -> Result<Option<Strin
     note_at(channel, format!("/witness/checkpoint?origin={origin}")).await
 }
 
+/// Where a gateway shows a checkpoint of a log that it has found to be of a fork.
+pub(super) fn fork_path(origin: &str) -> String {
+    format!("/witness/fork?origin={origin}")
+}
+
 /// The note at a path of a gateway, if there is one.
 pub(super) async fn note_at(mut channel: Channel, path: String) -> Result<Option<String>, Unheard> {
     let http = Request::builder()

@@ -5,7 +5,7 @@
 //! that shows fewer entries than it had signed before was rolled back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +25,7 @@ use tokio::{
 use tonic::transport::Channel;
 
 use super::{
-    Transparency, log_keys,
+    Transparency, forks, log_keys,
     memory::{self, Unheard},
 };
 use crate::{peers, receipts::Signed, worker::Shared};
@@ -34,10 +34,10 @@ use crate::{peers, receipts::Signed, worker::Shared};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Signed trees of one log that are remembered, by size.
 const REMEMBERED: usize = 1_024;
-/// Contradictions of one log that are kept as evidence: one is enough, and no signer can fill a database with more.
-const KEPT: usize = 16;
 /// Rounds in a row in which a ledger shows fewer entries than it had signed, before that is told: it may be restarting.
 const BEHIND_ROUNDS: u32 = 2;
+/// A ledger that shows fewer entries is looked at again after this part of the interval, so that it is told within a minute.
+const AGAIN: u32 = 6;
 
 /// What one gateway told: by origin, the signed tree.
 type Seen = Vec<(String, Signed)>;
@@ -50,26 +50,31 @@ struct Told {
     seen: Seen,
     /// Its own newest checkpoint.
     shows: Option<(String, Signed)>,
+    /// Checkpoints of other logs that it has found to be of forks.
+    forks: Vec<(CityCode, Signed)>,
 }
 
 /// What is remembered of one log.
 #[derive(Default)]
 struct History {
     heads: BTreeMap<u64, (Hash, String)>,
-    /// Trees that contradict one of `heads`, and were told.
-    told: BTreeSet<(u64, Hash)>,
     behind: u32,
 }
 
 /// Asks in rounds, until it is cancelled.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut ticks = interval(shared.transparency.settings.monitor_interval);
+    let every = shared.transparency.settings.monitor_interval;
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut channels = HashMap::new();
-    let mut histories = HashMap::new();
+    let mut histories: HashMap<String, History> = HashMap::new();
     loop {
         ticks.tick().await;
         round(&shared, &mut channels, &mut histories).await;
+        let doubted = |history: &History| (1..BEHIND_ROUNDS).contains(&history.behind);
+        if histories.values().any(doubted) {
+            ticks.reset_after(every / AGAIN);
+        }
     }
 }
 
@@ -98,6 +103,9 @@ async fn round(
         .iter()
         .filter_map(|(origin, history)| Some((origin.clone(), *history.heads.last_key_value()?.0)))
         .collect();
+    if let Err(error) = forks::recall(shared, &directory).await {
+        tracing::warn!(error = %Chain(&error), "the forks that were found cannot be read");
+    }
     let mut seen = witnessed_here(shared, &directory).await;
     let mut shown = Vec::new();
     while let Some(told) = asked.join_next().await {
@@ -106,6 +114,10 @@ async fn round(
             channels.insert(told.city, channel);
         }
         seen.extend(told.seen);
+        // Linked here like any receipt's: what the other city says of them need not be believed.
+        for (of, fork) in told.forks {
+            shared.receipts.remember(of, fork);
+        }
         if let Some((origin, signed)) = told.shows {
             shown.push((told.city, origin.clone(), signed.head.size));
             seen.push((origin, signed));
@@ -155,21 +167,17 @@ async fn take(
         }
         Entry::Occupied(held) => held.get().clone(),
     };
-    if known == root || history.told.len() >= KEPT || !history.told.insert((size, root)) {
+    // One that is known was told; which of the two came first is chance.
+    if known == root || shared.transparency.knows_fork(origin, &note) {
         return;
     }
-    shared.transparency.forked(shared, city, origin, size);
-    let kept = Contradiction {
+    let found = Contradiction {
         origin: origin.to_owned(),
         time_us: shared.clock.now_us(),
         first: note,
         second: signed.note.clone(),
     };
-    if let Err(error) = shared.ledger.keep_contradiction(kept).await {
-        tracing::error!(error = %Chain(&error), "two contradicting checkpoints cannot be kept");
-        // Met again in the next round.
-        history.told.remove(&(size, root));
-    }
+    forks::note(shared, city, found).await;
 }
 
 /// What our own witness has cosigned of the other ledgers.
@@ -206,6 +214,7 @@ async fn ask(
         channel: None,
         seen: Vec::new(),
         shows: None,
+        forks: Vec::new(),
     };
     let asking = async {
         let channel = match channel {
@@ -222,12 +231,21 @@ async fn ask(
         }
         for other in directory.cities() {
             let watched = other.code != city.code && other.code != shared.names.city;
-            if !watched || city.witness.is_none() {
+            let Some((origin, keys)) = log_keys(other).filter(|_| watched) else {
                 continue;
-            }
-            if let Some((origin, keys)) = log_keys(other) {
+            };
+            let now_s = shared.clock.now_s();
+            let fork = memory::note_at(channel.clone(), memory::fork_path(origin)).await;
+            // A gateway of before does not know the question.
+            let fork = match fork {
+                Err(Unheard::Status(404)) => None,
+                fork => fork?.filter(|note| !shared.transparency.knows_fork(origin, note)),
+            };
+            let fork = fork.and_then(|note| read(origin, &keys, note, now_s));
+            told.forks
+                .extend(fork.map(|(_, signed)| (other.code, signed)));
+            if city.witness.is_some() {
                 let note = memory::fetch(channel.clone(), origin).await?;
-                let now_s = shared.clock.now_s();
                 told.seen
                     .extend(note.and_then(|note| read(origin, &keys, note, now_s)));
             }
@@ -264,18 +282,6 @@ fn read(origin: &str, keys: &[Verifier], text: String, now_s: i64) -> Option<(St
 }
 
 impl Transparency {
-    /// A city has signed two trees of one size.
-    fn forked(&self, shared: &Shared, city: CityCode, origin: &str, size: u64) {
-        self.state.lock().links.entry(city).or_default().forked = true;
-        shared.metrics.ledger_alarm("peer_fork");
-        tracing::error!(
-            city = city.as_str(),
-            origin,
-            size,
-            "a city has signed two histories of its ledger; both are kept"
-        );
-    }
-
     /// Whether a city shows fewer entries than it has signed: how many, and how many it shows.
     fn behind(&self, shared: &Shared, city: CityCode, behind: Option<(u64, u64)>) {
         let mut state = self.state.lock();

@@ -2,8 +2,8 @@
 //!
 //! Entry bundles are not among it: entries tell who asked whom about what, and are for the city's own auditors.
 
-use banqiao_directory::SpiffeId;
-use banqiao_ledger::{LedgerError, WitnessStep};
+use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_ledger::{Contradiction, LedgerError, WitnessStep};
 use banqiao_telemetry::Chain;
 use banqiao_tlog::{
     checkpoint::Checkpoint,
@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 
-use super::{city_of_log, log_keys};
-use crate::{forward::Responder, worker::Shared};
+use super::{city_of_log, forks, log_keys};
+use crate::{forward::Responder, receipts::Signed, worker::Shared};
 
 /// Below it lie `checkpoint` and `tile/…` (C2SP tlog-tiles).
 pub(crate) const LOG: &str = "/log/";
@@ -78,6 +78,7 @@ pub(crate) async fn serve(
     let answer = match (&parts.method, path) {
         (&Method::POST, "/witness/add-checkpoint") => add_checkpoint(shared, peer, body).await,
         (&Method::GET, "/witness/checkpoint") => witnessed(shared, parts.uri.query()).await,
+        (&Method::GET, "/witness/fork") => fork(shared, parts.uri.query()),
         (&Method::GET, _) => match path.strip_prefix(LOG) {
             Some("checkpoint") => checkpoint(shared).await,
             Some(tile) => self::tile(shared, tile).await,
@@ -85,7 +86,7 @@ pub(crate) async fn serve(
         },
         _ => Answer::text(
             StatusCode::METHOD_NOT_ALLOWED,
-            "GET log/checkpoint, log/tile/… and witness/checkpoint, POST witness/add-checkpoint\n",
+            "GET log/checkpoint, log/tile/…, witness/checkpoint and witness/fork, POST witness/add-checkpoint\n",
         ),
     };
     send(answer, responder).await;
@@ -165,8 +166,8 @@ async fn witnessed(shared: &Shared, query: Option<&str>) -> Answer {
     if shared.transparency.witness.is_none() {
         return Answer::text(StatusCode::NOT_FOUND, "this gateway is no witness\n");
     }
-    let Some(origin) = query.and_then(|query| query.strip_prefix("origin=")) else {
-        return Answer::text(StatusCode::BAD_REQUEST, "name the log: ?origin=ORIGIN\n");
+    let Some(origin) = origin_of(query) else {
+        return unnamed();
     };
     match shared.ledger.reader().witnessed_note(origin).await {
         Ok(Some(note)) => Answer::text(StatusCode::OK, note),
@@ -177,6 +178,25 @@ async fn witnessed(shared: &Shared, query: Option<&str>) -> Answer {
         Ok(None) => Answer::text(StatusCode::NOT_FOUND, "no such log is listed\n"),
         Err(error) => Answer::broken("what was witnessed cannot be read", &error),
     }
+}
+
+/// A checkpoint of a log that contradicts another one of the same log, as the log signed it; 204 where none was found.
+fn fork(shared: &Shared, query: Option<&str>) -> Answer {
+    let Some(origin) = origin_of(query) else {
+        return unnamed();
+    };
+    match shared.transparency.fork_of(origin) {
+        Some(note) => Answer::text(StatusCode::OK, note),
+        None => Answer::text(StatusCode::NO_CONTENT, ""),
+    }
+}
+
+fn origin_of(query: Option<&str>) -> Option<&str> {
+    query.and_then(|query| query.strip_prefix("origin="))
+}
+
+fn unnamed() -> Answer {
+    Answer::text(StatusCode::BAD_REQUEST, "name the log: ?origin=ORIGIN\n")
 }
 
 /// C2SP tlog-witness, add-checkpoint.
@@ -194,9 +214,9 @@ async fn add_checkpoint(shared: &Shared, peer: &SpiffeId, body: RecvStream) -> A
     let origin = request.checkpoint().origin();
     let snapshot = shared.rights.snapshot();
     // A gateway speaks for its own city's log, and nobody witnesses his own.
-    let log = city_of_log(&snapshot.directory, origin)
-        .filter(|city| city.trust_domain == *peer.trust_domain() && city.code != shared.names.city)
-        .and_then(log_keys);
+    let city = city_of_log(&snapshot.directory, origin)
+        .filter(|city| city.trust_domain == *peer.trust_domain() && city.code != shared.names.city);
+    let log = city.and_then(log_keys);
     let latest = match shared.ledger.reader().witnessed(origin).await {
         Ok(latest) => latest,
         Err(error) => return Answer::broken("what was witnessed cannot be read", &error),
@@ -210,14 +230,8 @@ async fn add_checkpoint(shared: &Shared, peer: &SpiffeId, body: RecvStream) -> A
         Ok(accepted) => accepted,
         Err(refusal) => {
             shared.metrics.witness_refused(refusal.status());
-            if matches!(refusal, Refusal::Inconsistent(_)) {
-                // Signed by the log's own key, and yet no continuation of what it signed before.
-                tracing::error!(
-                    peer = peer.as_str(),
-                    origin,
-                    size = request.checkpoint().size(),
-                    "a city showed a checkpoint that contradicts an earlier one"
-                );
+            if let Some(city) = city {
+                refused(shared, city.code, &request, &refusal).await;
             }
             return Answer::refused(&refusal);
         }
@@ -247,6 +261,40 @@ async fn add_checkpoint(shared: &Shared, peer: &SpiffeId, body: RecvStream) -> A
             Answer::text(StatusCode::OK, line)
         }
         Err(error) => Answer::broken("a checkpoint was not cosigned", &error),
+    }
+}
+
+/// What a refused checkpoint tells of its log. Its signature is the log's own where a size or a proof was the reason.
+async fn refused(shared: &Shared, city: CityCode, request: &AddCheckpoint, refusal: &Refusal) {
+    let origin = request.checkpoint().origin();
+    let head = request.checkpoint().head();
+    match refusal {
+        // No continuation of what it signed before: an honest log can always prove that its tree is one.
+        Refusal::Inconsistent(_) => match shared.ledger.reader().witnessed_note(origin).await {
+            Ok(Some(first)) => {
+                let found = Contradiction {
+                    origin: origin.to_owned(),
+                    time_us: shared.clock.now_us(),
+                    first,
+                    second: request.note().to_string(),
+                };
+                forks::note(shared, city, found).await;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "what was witnessed cannot be read");
+            }
+        },
+        // A step back. Another replica may have been faster, or it is another history: the links tell.
+        Refusal::Conflict { size, .. } if head.size > 0 && head.size <= *size => {
+            let signed = Signed {
+                head,
+                note: request.note().to_string(),
+                since_s: shared.clock.now_s(),
+            };
+            shared.receipts.remember(city, signed);
+        }
+        _ => {}
     }
 }
 

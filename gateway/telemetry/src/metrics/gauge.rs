@@ -94,6 +94,7 @@ pub(super) struct Gauges {
     pub(super) grants: Value,
     pub(super) ledger_size: Value,
     pub(super) ledger_witness_wait_s: Value,
+    pub(super) ledger_degraded: Value,
     pub(super) ledger_witnessed: Value,
     witnesses_missing: Mutex<BTreeMap<Arc<str>, bool>>,
     pub(super) ledger_writable: Value,
@@ -182,13 +183,18 @@ impl Gauges {
 
     fn register_values(self: &Arc<Self>, meter: &Meter) {
         type Read = fn(&Gauges) -> &Value;
-        let values: [(&'static str, &'static str, Read); 6] = [
+        let values: [(&'static str, &'static str, Read); 7] = [
             (
                 "banqiao.directory.version",
                 "Version of the directory in force.",
                 |gauges| &gauges.directory_version,
             ),
             ("banqiao.grants", "Live grants.", |gauges| &gauges.grants),
+            (
+                "banqiao.ledger.degraded",
+                "1 while a checkpoint, or receipts of another city, wait for witnesses longer than they may.",
+                |gauges| &gauges.ledger_degraded,
+            ),
             (
                 "banqiao.ledger.queue.depth",
                 "Entries that wait for the batcher.",

@@ -325,6 +325,7 @@ fn eventful() -> Telemetry {
     metrics.receipt("verified");
     metrics.discrepancies("370600", "only_here", 3);
     metrics.ledger_witnessed(8, 12);
+    metrics.ledger_degraded(true);
     metrics.witnesses([("370600", true), ("370700", false)]);
     metrics.witness_cosigned();
     metrics.witness_refused(409);
@@ -356,6 +357,7 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         "banqiao_ledger_commit_duration_seconds histogram",
         "banqiao_ledger_commit_entries histogram",
         "banqiao_ledger_committed_bytes_total counter",
+        "banqiao_ledger_degraded gauge",
         "banqiao_ledger_failures_total counter",
         "banqiao_ledger_queue_depth gauge",
         "banqiao_ledger_size gauge",
@@ -386,6 +388,7 @@ fn everything_has_the_name_that_dashboards_and_alerts_use() {
         let shown = value(&samples, "banqiao_ledger_witness_missing", &label);
         assert_eq!(shown, Some(missing), "{city}");
     }
+    assert_eq!(value(&samples, "banqiao_ledger_degraded", &[]), Some(1.0));
     let label = [("peer_city", "370600"), ("class", "only_here")];
     let counted = value(
         &samples,

@@ -313,6 +313,26 @@ impl Reads {
         .map_err(StoreError::Database)
     }
 
+    /// Evidence of a kind beside entries before an index, newest first.
+    pub(crate) async fn evidence_before(
+        &self,
+        before: u64,
+        kind: i16,
+        most: u32,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        query_as(
+            "SELECT idx, bytes FROM evidence WHERE ledger = $1 AND idx < $2 AND kind = $3 \
+             ORDER BY idx DESC LIMIT $4",
+        )
+        .bind(LEDGER)
+        .bind(stored(before)?)
+        .bind(kind)
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Database)
+    }
+
     pub(crate) async fn evidence(
         &self,
         index: u64,
