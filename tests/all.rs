@@ -18,6 +18,8 @@ mod calls;
 mod card;
 #[path = "all/clients.rs"]
 mod clients;
+#[path = "all/clocks.rs"]
+mod clocks;
 #[path = "all/commands.rs"]
 mod commands;
 #[path = "all/crash.rs"]

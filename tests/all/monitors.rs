@@ -24,6 +24,7 @@ fn watchful(cities: usize) -> Plan {
 }
 
 const MISSING: &str = "the witness of 370600 is missing";
+const DEGRADED: &str = "DEGRADED: the newest checkpoint has waited for its witnesses";
 
 /// The gauge of a city's missing witness.
 async fn missing(city: &City, witness: &str) -> Option<String> {

@@ -119,6 +119,17 @@ impl NoteKey {
         format!("{text}\n— {} {}\n", self.name, STANDARD.encode(signature))
     }
 
+    /// The line of this key's cosignature/v1 (C2SP tlog-cosignature, 0x04) under a checkpoint's text, with its newline.
+    pub fn cosignature(&self, text: &str, time_s: u64) -> String {
+        let verifier = self.verifier();
+        let id = verifier.split('+').nth(1).unwrap_or_default();
+        let mut signature = hex::decode(id).unwrap_or_default();
+        signature.extend_from_slice(&time_s.to_be_bytes());
+        let message = format!("cosignature/v1\ntime {time_s}\n{text}");
+        signature.extend_from_slice(self.pair.sign(message.as_bytes()).as_ref());
+        format!("— {} {}\n", self.name, STANDARD.encode(signature))
+    }
+
     /// Writes the private half as PKCS#8 PEM of mode 0600.
     ///
     /// # Errors

@@ -103,6 +103,8 @@ pub struct WitnessState {
     pub cosigned_at_s: u64,
     /// When it last cosigned, or was first asked, in seconds since 1970 by our clock.
     pub heard_s: i64,
+    /// By how many seconds its clock is ahead of ours, where that is more than clocks may differ: one of them was moved.
+    pub clock_apart_s: Option<i64>,
     /// Since when it has cosigned nothing, in seconds since 1970, where that is longer than it may be.
     pub missing_since_s: Option<i64>,
     /// Why it did not cosign the last one.

@@ -420,13 +420,21 @@ impl Admin {
             )),
             None => {}
         }
-        if standing.degraded {
-            warnings.push(
-                "the newest checkpoint has waited for its witnesses for more than a minute"
-                    .to_owned(),
-            );
+        if let Some(waited_s) = standing.unwitnessed_s {
+            warnings.push(format!(
+                "DEGRADED: the newest checkpoint has waited for its witnesses for {waited_s} s"
+            ));
         }
         for (city, witness) in &standing.witnesses {
+            if let Some(apart_s) = witness.clock_apart_s {
+                let (by_s, way) = (
+                    apart_s.unsigned_abs(),
+                    if apart_s > 0 { "ahead of" } else { "behind" },
+                );
+                warnings.push(format!(
+                    "ALARM: the clock of {city} is {by_s} s {way} ours: one of them was moved"
+                ));
+            }
             if let Some(since_s) = witness.missing_since_s {
                 let problem = witness
                     .problem

@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest answer: a few signature lines.
 const MAX_REPLY: usize = 16 * 1024;
 
+/// Seconds that two cities' clocks may differ, beside what is known of their error: as far as a receipt may be old
+/// (LEDGER.md §3).
+const CLOCKS_APART_S: u64 = 60;
 /// How often a witness that has not cosigned is asked again.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -320,6 +323,13 @@ async fn contradicted(shared: &Arc<Shared>, city: &City) {
     }
 }
 
+/// By how many seconds a witness's clock is ahead, where that is more than clocks may differ.
+fn apart_s(theirs_s: u64, ours_s: i64, error_us: u64) -> Option<i64> {
+    let apart_s = i64::try_from(theirs_s).ok()?.saturating_sub(ours_s);
+    let bound_s = CLOCKS_APART_S.saturating_add(error_us.div_ceil(1_000_000));
+    (apart_s.unsigned_abs() > bound_s).then_some(apart_s)
+}
+
 fn read(note: &str) -> Option<(Note, Checkpoint)> {
     let note = Note::parse(note.as_bytes()).ok()?;
     let checkpoint = note.text().parse().ok()?;
@@ -385,6 +395,17 @@ impl Transparency {
         let witness = state.witnesses.entry(city).or_default();
         match outcome {
             Ok((head, time_s)) => {
+                let now_s = shared.clock.now_s();
+                let apart_s = apart_s(time_s, now_s, shared.ledger.clock_error_us());
+                if apart_s.is_some() && witness.clock_apart_s.is_none() {
+                    shared.metrics.ledger_alarm("peer_clock");
+                    tracing::error!(
+                        city = city.as_str(),
+                        apart_s,
+                        "a witness's clock differs from ours: one of them was moved"
+                    );
+                }
+                witness.clock_apart_s = apart_s;
                 witness.cosigned = Some(head);
                 witness.cosigned_at_s = time_s;
                 witness.heard_s = now_s;
