@@ -15,6 +15,8 @@ mod command_line;
 mod faults;
 #[path = "all/imports.rs"]
 mod imports;
+#[path = "all/lasting.rs"]
+mod lasting;
 #[path = "all/lives.rs"]
 mod lives;
 #[path = "all/losses.rs"]

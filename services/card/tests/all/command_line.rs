@@ -21,7 +21,7 @@ use crate::{
     scene::{config_text, loss, verify_request},
 };
 
-fn card(arguments: &[&str], folder: &Path) -> Output {
+pub(crate) fn card(arguments: &[&str], folder: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_banqiao-card"))
         .args(arguments)
         .current_dir(folder)
@@ -31,7 +31,7 @@ fn card(arguments: &[&str], folder: &Path) -> Output {
 }
 
 /// A service in a process of its own, with everything that it writes.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     written: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
@@ -39,7 +39,7 @@ struct Process {
 
 impl Process {
     /// Starts and waits until it serves; gives its address too.
-    fn serve(folder: &Path) -> (Self, SocketAddr) {
+    pub(crate) fn serve(folder: &Path) -> (Self, SocketAddr) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_banqiao-card"))
             .args(["serve", "--config", "card.toml"])
             .current_dir(folder)
@@ -76,8 +76,15 @@ impl Process {
         )
     }
 
+    /// Kills it, as a crash does.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reader.join().unwrap();
+    }
+
     /// Sends SIGTERM and gives the exit status and the log.
-    fn stop(mut self) -> (ExitStatus, String) {
+    pub(crate) fn stop(mut self) -> (ExitStatus, String) {
         let process = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -93,7 +100,7 @@ impl Process {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
