@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 24] = [
+const FILES: [&str; 26] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/reason.proto",
@@ -20,6 +20,8 @@ const FILES: [&str; 24] = [
     "banqiao/card/v1/card.proto",
     "banqiao/card/v1/life.proto",
     "banqiao/card/v1/pension.proto",
+    "banqiao/card/v1/entitlement.proto",
+    "banqiao/card/v1/eligibility.proto",
     "banqiao/item/v1/case.proto",
     "banqiao/item/v1/catalogue.proto",
     "banqiao/item/v1/material.proto",

@@ -1,5 +1,7 @@
 //! Commands that work on files.
 
+pub(crate) mod benefits;
+
 use std::{
     fs::File,
     io::{self, BufWriter, Write},

@@ -1,8 +1,8 @@
 //! The configuration file of the service.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
-use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_directory::{CityCode, SpiffeId, TrustDomain};
 use banqiao_kit::{
     DEFAULT_DRAIN, DatabaseSettings, GatewaySettings, Section, SettingFaults, SettingsFile,
     TrustSettings,
@@ -14,7 +14,10 @@ use banqiao_telemetry::{Resource, TelemetrySettings};
 
 use crate::{
     cards::{DEFAULT_NEW_CARD_YEARS, LossTerms},
+    eligibility::EligibilityTerms,
+    entitlement::EntitlementTerms,
     pension::PensionSettings,
+    request::parse_city,
     verification::VerificationPolicy,
     watch::WatchSettings,
 };
@@ -55,6 +58,12 @@ pub struct CardConfig {
     pub pension: PensionSettings,
     /// `work_calendar`.
     pub calendar: WorkCalendar,
+    /// `[entitlement]`: how old records of insured persons may be (`record_age`).
+    pub entitlement: EntitlementTerms,
+    /// `[eligibility]`: for how many months a check is recognised (`validity_months`).
+    pub eligibility: EligibilityTerms,
+    /// `[cities]`: the other cities' codes by trust domain, for what systems of other cities may report and watch.
+    pub cities: BTreeMap<String, CityCode>,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
 }
@@ -120,6 +129,19 @@ impl CardConfig {
         let gateway = GatewaySettings::read_optional(top);
         let pension = PensionSettings::read(&mut top.section("pension"));
         let calendar = WorkCalendar::read(top);
+        let mut section = top.section("entitlement");
+        let age = EntitlementTerms::DEFAULT.record_age;
+        let entitlement = EntitlementTerms {
+            record_age: section.duration("record_age", age, DAY..=DAY * 366),
+        };
+        drop(section);
+        let mut section = top.section("eligibility");
+        let months = EligibilityTerms::DEFAULT.validity_months;
+        let eligibility = EligibilityTerms {
+            validity_months: section.number("validity_months", months, 1..=36),
+        };
+        drop(section);
+        let cities = read_cities(top);
         let resource = Resource::new("banqiao-card", env!("CARGO_PKG_VERSION"));
         let resource = match city {
             Some(city) => resource.with("banqiao.city", city.as_str()),
@@ -140,6 +162,9 @@ impl CardConfig {
             gateway,
             pension,
             calendar: calendar?,
+            entitlement,
+            eligibility,
+            cities,
             telemetry: telemetry?,
         })
     }
@@ -175,6 +200,35 @@ fn read_city(top: &mut Section<'_>) -> Option<CityCode> {
             None
         }
     }
+}
+
+/// The trust domains of other cities.
+fn read_cities(top: &mut Section<'_>) -> BTreeMap<String, CityCode> {
+    const KEY: &str = "cities";
+    let mut cities = BTreeMap::new();
+    let table = match top.value(KEY) {
+        None => return cities,
+        Some(value) => value.as_table(),
+    };
+    let Some(table) = table else {
+        top.fault(KEY, "must be a table of city codes by trust domain");
+        return cities;
+    };
+    for (domain, code) in table {
+        let known = domain.parse::<TrustDomain>().is_ok();
+        match code.as_str().and_then(|code| parse_city(code).ok()) {
+            Some(code) if known => {
+                cities.insert(domain.clone(), code);
+            }
+            _ => top.fault(
+                KEY,
+                format!(
+                    "`{domain}` must be a trust domain with the code of a city, such as \"371000\""
+                ),
+            ),
+        }
+    }
+    cities
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
 use banqiao_proto::card::v1::{
     card_life_service_server::{CardLifeServiceServer, SERVICE_NAME as LIFE_SERVICE_NAME},
     card_service_server::{CardServiceServer, SERVICE_NAME},
+    eligibility_service_server::{EligibilityServiceServer, SERVICE_NAME as ELIGIBILITY_SERVICE},
+    entitlement_service_server::{EntitlementServiceServer, SERVICE_NAME as ENTITLEMENT_SERVICE},
     pension_transfer_service_server::{
         PensionTransferServiceServer, SERVICE_NAME as PENSION_SERVICE_NAME,
     },
@@ -17,7 +19,10 @@ use tonic::service::Routes;
 
 use crate::{
     cards::Cards,
+    cities::Cities,
     config::CardConfig,
+    eligibility::{Eligibility, EligibilityServer, EligibilityWatches},
+    entitlement::{EntitlementServer, Entitlements, OtherCities},
     life::CardLifeServer,
     pension::{PensionCourier, PensionServer, PensionStore, ProgressWatches, Transfers},
     service::CardServer,
@@ -58,6 +63,9 @@ pub struct Instance {
     transfers: Transfers,
     progress: ProgressWatches,
     gateway: Option<Gateway>,
+    entitlement: EntitlementServer,
+    eligibility: EligibilityServer,
+    eligibility_watches: EligibilityWatches,
     stopping: CancellationToken,
     sweep: Duration,
 }
@@ -100,6 +108,16 @@ impl Instance {
         let gateway = config
             .gateway
             .map(|settings| Gateway::new(settings, identity));
+        let cities = Cities::new(home.clone(), config.city, config.cities);
+        let entitlements =
+            Entitlements::new(&store, config.city, records.clone(), config.entitlement);
+        let others = OtherCities::new(gateway.clone());
+        let entitlement = EntitlementServer::new(entitlements, cities.clone(), others);
+        let eligibility =
+            Eligibility::new(&store, config.city, records.clone(), config.eligibility);
+        let eligibility_watches =
+            EligibilityWatches::new(&eligibility, config.watch, stopping.clone());
+        let eligibility = EligibilityServer::new(eligibility, eligibility_watches.clone(), cities);
         let transfers = Transfers::new(
             PensionStore::new(store.database().clone()),
             (config.city, home.clone()),
@@ -119,6 +137,9 @@ impl Instance {
             transfers,
             progress,
             gateway,
+            entitlement,
+            eligibility,
+            eligibility_watches,
             stopping,
             sweep: config.sweep,
         })
@@ -147,6 +168,8 @@ impl Instance {
         let tasks = TaskTracker::new();
         let (watches, stopping) = (self.watches.clone(), self.stopping.clone());
         tasks.spawn(async move { watches.follow().await });
+        let eligibility_watches = self.eligibility_watches;
+        tasks.spawn(async move { eligibility_watches.follow().await });
         tasks.spawn(sweep(self.cards.clone(), self.sweep, stopping.clone()));
         let progress = self.progress.clone();
         tasks.spawn(async move { progress.follow().await });
@@ -165,9 +188,25 @@ impl Instance {
             .max_encoding_message_size(MAX_RESPONSE);
         let life = CardLifeServiceServer::new(CardLifeServer::new(self.cards.clone()))
             .max_decoding_message_size(MAX_REQUEST);
+        let entitlement = EntitlementServiceServer::new(self.entitlement)
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(MAX_RESPONSE);
+        let eligibility = EligibilityServiceServer::new(self.eligibility)
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(MAX_RESPONSE);
         let service = Service {
-            routes: Routes::new(service).add_service(life).add_service(pension),
-            names: &[SERVICE_NAME, LIFE_SERVICE_NAME, PENSION_SERVICE_NAME],
+            routes: Routes::new(service)
+                .add_service(life)
+                .add_service(pension)
+                .add_service(entitlement)
+                .add_service(eligibility),
+            names: &[
+                SERVICE_NAME,
+                LIFE_SERVICE_NAME,
+                PENSION_SERVICE_NAME,
+                ENTITLEMENT_SERVICE,
+                ELIGIBILITY_SERVICE,
+            ],
             descriptors: banqiao_proto::FILE_DESCRIPTOR_SET,
             stopping: stopping.clone(),
         };

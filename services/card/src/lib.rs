@@ -12,10 +12,15 @@
 #![forbid(unsafe_code)]
 
 mod application;
+mod bulk;
 mod card;
 mod cards;
+mod cities;
+mod columns;
 mod compare;
 mod config;
+pub mod eligibility;
+pub mod entitlement;
 mod import;
 mod instance;
 mod life;
@@ -35,6 +40,8 @@ mod watch;
 pub use application::{Application, Applies, Service};
 pub use card::{Card, CardNumber, ChipCode, HolderName, ImportTerms, ImportedCard};
 pub use cards::{Cards, DEFAULT_NEW_CARD_YEARS, LossTerms};
+pub use cities::Cities;
+pub use columns::ColumnReader;
 pub use config::CardConfig;
 pub use import::{IMPORT_BATCH, ImportCounts, LineOutcome};
 pub use instance::{Instance, RunError, run};

@@ -69,6 +69,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Insured persons, and the people whom the city pays.
+    #[command(subcommand)]
+    Benefits(command::benefits::Benefits),
     /// Writes synthetic cards as CSV to stdout: nobody's, and the same for the same seed.
     Generate {
         /// City code, such as 370200.
@@ -136,6 +139,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(command::stock(&cards, config))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Benefits(benefits) => Ok(if benefits.run(&runtime()?)? {
+            ExitCode::from(EXIT_REFUSED)
+        } else {
+            ExitCode::SUCCESS
+        }),
         Command::Rules { json } => {
             command::rules(json)?;
             Ok(ExitCode::SUCCESS)

@@ -7,8 +7,8 @@ use banqiao_kit::{
 };
 
 use crate::{
-    application, card, import, life, loss, pension, request, service, sheet, state, stock,
-    verification, watch,
+    application, bulk, card, columns, eligibility, entitlement, import, life, loss, pension,
+    request, service, sheet, state, stock, verification, watch,
 };
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
@@ -30,6 +30,11 @@ pub fn rulebook() -> Rulebook {
             stock::rules(),
             service::rules(),
             watch::rules(),
+            entitlement::rules(),
+            eligibility::rules(),
+            columns::rules(bulk::rules(RuleTable::new(
+                "Insured persons and beneficiaries in bulk",
+            ))),
             shared_rules(),
         ],
     };

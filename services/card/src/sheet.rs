@@ -55,6 +55,9 @@ pub(crate) fn rules() -> RuleTable {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SheetError {
+    /// The header lacks a column, or has one too many; the columns.
+    #[error("the header must name these columns once each: {0}")]
+    Columns(String),
     /// The header lacks a column, or has one too many.
     #[error("the header must name these columns once each: {}", COLUMNS.join(", "))]
     Header,

@@ -46,6 +46,14 @@ const MIGRATIONS: Migrations = Migrations {
             "pension transfers",
             include_str!("../migrations/postgres/0006_pension_transfers.sql"),
         ),
+        (
+            "insurance",
+            include_str!("../migrations/postgres/0007_insurance.sql"),
+        ),
+        (
+            "eligibility",
+            include_str!("../migrations/postgres/0008_eligibility.sql"),
+        ),
     ],
     sqlite: &[
         ("cards", include_str!("../migrations/sqlite/0001_cards.sql")),
@@ -62,6 +70,14 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "pension transfers",
             include_str!("../migrations/sqlite/0006_pension_transfers.sql"),
+        ),
+        (
+            "insurance",
+            include_str!("../migrations/sqlite/0007_insurance.sql"),
+        ),
+        (
+            "eligibility",
+            include_str!("../migrations/sqlite/0008_eligibility.sql"),
         ),
     ],
 };

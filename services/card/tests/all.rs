@@ -7,10 +7,16 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "all/benefit_calls.rs"]
+mod benefit_calls;
 #[path = "all/certificates.rs"]
 mod certificates;
 #[path = "all/command_line.rs"]
 mod command_line;
+#[path = "all/eligibility.rs"]
+mod eligibility;
+#[path = "all/entitlements.rs"]
+mod entitlements;
 #[path = "all/faults.rs"]
 mod faults;
 #[path = "all/imports.rs"]
@@ -23,6 +29,8 @@ mod lives;
 mod losses;
 #[path = "all/model.rs"]
 mod model;
+#[path = "all/no_stop.rs"]
+mod no_stop;
 #[path = "all/pension_model.rs"]
 mod pension_model;
 #[path = "all/pension_process.rs"]

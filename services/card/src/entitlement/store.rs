@@ -1,0 +1,225 @@
+//! Periods in the database. Both databases understand the same statements here, so that each is written once; what differs is
+//! how a list comes as one parameter.
+
+use banqiao_kit::{
+    Database,
+    identifier::{CitizenId, DivisionCode},
+};
+use banqiao_proto::card::v1::{InsuranceScheme, InsuredStatus, TreatmentState};
+use jiff::civil::Date;
+
+use super::Period;
+use crate::{
+    card::parse_date,
+    store::{Store, StoreError},
+};
+
+/// What a batch of lines writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeriodWrite {
+    pub(super) inserts: Vec<Period>,
+    pub(super) updates: Vec<Period>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PeriodStore(Database);
+
+macro_rules! columns {
+    () => {
+        "social_security_number, scheme, insured_division, begins_on, ends_on, insured_status, \
+         treatment_state, suspended_from, suspended_until, as_of"
+    };
+}
+
+impl PeriodStore {
+    pub(super) fn new(store: &Store) -> Self {
+        Self(store.database().clone())
+    }
+
+    /// The periods of a person under a scheme, by first day.
+    pub(super) async fn periods(
+        &self,
+        holder: &CitizenId,
+        scheme: InsuranceScheme,
+    ) -> Result<Vec<Period>, StoreError> {
+        let (holder, scheme) = (holder.as_str(), i32::from(scheme));
+        const SQL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM insurance_period WHERE social_security_number = $1 AND scheme = $2 ORDER BY begins_on"
+        );
+        let rows: Vec<Row> = match &self.0 {
+            Database::Postgres(pool) => {
+                let query = sqlx::query_as(SQL).bind(holder).bind(scheme);
+                query.fetch_all(pool).await
+            }
+            Database::Sqlite(database) => {
+                let query = sqlx::query_as(SQL).bind(holder).bind(scheme);
+                query.fetch_all(database.readers()).await
+            }
+        }?;
+        rows.into_iter().map(Period::try_from).collect()
+    }
+
+    /// Reads every period of some people, decides, and writes, in one transaction that no other writer of periods comes between.
+    pub(super) async fn change<T>(
+        &self,
+        people: &str,
+        decide: impl FnOnce(Vec<Period>) -> (PeriodWrite, T),
+    ) -> Result<T, StoreError> {
+        match &self.0 {
+            Database::Postgres(pool) => {
+                let mut transaction = pool.begin().await?;
+                let decided = postgres::change(&mut transaction, people, decide).await?;
+                transaction.commit().await?;
+                Ok(decided)
+            }
+            Database::Sqlite(database) => {
+                let mut transaction = database.writer().begin_with("BEGIN IMMEDIATE").await?;
+                let decided = sqlite::change(&mut transaction, people, decide).await?;
+                transaction.commit().await?;
+                Ok(decided)
+            }
+        }
+    }
+}
+
+macro_rules! statements {
+    ($name:ident, $database:ident, $list:literal) => {
+        mod $name {
+            use sqlx::{Transaction, $database};
+
+            use super::{Period, PeriodWrite, Row, StoreError};
+
+            pub(super) async fn change<T>(
+                transaction: &mut Transaction<'_, $database>,
+                people: &str,
+                decide: impl FnOnce(Vec<Period>) -> (PeriodWrite, T),
+            ) -> Result<T, StoreError> {
+                // Writers meet here, so that what is read is what is written over.
+                sqlx::query("UPDATE insurance_head SET writes = writes + 1 WHERE id = 1")
+                    .execute(&mut **transaction)
+                    .await?;
+                let rows: Vec<Row> = sqlx::query_as(concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM insurance_period WHERE social_security_number IN (",
+                    $list,
+                    ") ORDER BY begins_on"
+                ))
+                .bind(people)
+                .fetch_all(&mut **transaction)
+                .await?;
+                let known: Result<Vec<_>, _> = rows.into_iter().map(Period::try_from).collect();
+                let (write, decided) = decide(known?);
+                for period in &write.inserts {
+                    insert(transaction, period).await?;
+                }
+                for period in &write.updates {
+                    sqlx::query(
+                        "DELETE FROM insurance_period WHERE social_security_number = $1 AND \
+                         scheme = $2 AND begins_on = $3",
+                    )
+                    .bind(period.holder.as_str())
+                    .bind(i32::from(period.scheme))
+                    .bind(period.begins_on.to_string())
+                    .execute(&mut **transaction)
+                    .await?;
+                    insert(transaction, period).await?;
+                }
+                Ok(decided)
+            }
+
+            async fn insert(
+                transaction: &mut Transaction<'_, $database>,
+                period: &Period,
+            ) -> Result<(), StoreError> {
+                sqlx::query(concat!(
+                    "INSERT INTO insurance_period (",
+                    columns!(),
+                    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+                ))
+                .bind(period.holder.as_str())
+                .bind(i32::from(period.scheme))
+                .bind(period.division.as_str())
+                .bind(period.begins_on.to_string())
+                .bind(period.ends_on.map(|day| day.to_string()))
+                .bind(i32::from(period.status))
+                .bind(i32::from(period.treatment))
+                .bind(period.suspension.map(|(from, _)| from.to_string()))
+                .bind(period.suspension.map(|(_, until)| until.to_string()))
+                .bind(period.as_of.to_string())
+                .execute(&mut **transaction)
+                .await?;
+                Ok(())
+            }
+        }
+    };
+}
+
+statements!(
+    postgres,
+    Postgres,
+    "SELECT jsonb_array_elements_text($1::jsonb)"
+);
+statements!(sqlite, Sqlite, "SELECT value FROM json_each($1)");
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    social_security_number: String,
+    scheme: i32,
+    insured_division: String,
+    begins_on: String,
+    ends_on: Option<String>,
+    insured_status: i32,
+    treatment_state: i32,
+    suspended_from: Option<String>,
+    suspended_until: Option<String>,
+    as_of: String,
+}
+
+impl TryFrom<Row> for Period {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            holder: citizen(&row.social_security_number)?,
+            scheme: InsuranceScheme::try_from(row.scheme)
+                .map_err(|_| StoreError::Corrupt("scheme"))?,
+            division: DivisionCode::parse(&row.insured_division)
+                .map_err(|_| StoreError::Corrupt("division"))?,
+            begins_on: date(&row.begins_on)?,
+            ends_on: optional(row.ends_on)?,
+            status: InsuredStatus::try_from(row.insured_status)
+                .map_err(|_| StoreError::Corrupt("insured status"))?,
+            treatment: TreatmentState::try_from(row.treatment_state)
+                .map_err(|_| StoreError::Corrupt("treatment state"))?,
+            suspension: optional(row.suspended_from)?.zip(optional(row.suspended_until)?),
+            as_of: date(&row.as_of)?,
+        })
+    }
+}
+
+/// It was checked when it came in; what was in the past then is so now.
+pub(crate) fn citizen(text: &str) -> Result<CitizenId, StoreError> {
+    CitizenId::parse(text, Date::MAX).map_err(|_| StoreError::Corrupt("social security number"))
+}
+
+pub(crate) fn date(text: &str) -> Result<Date, StoreError> {
+    parse_date(text).map_err(|_| StoreError::Corrupt("date"))
+}
+
+pub(crate) fn optional(text: Option<String>) -> Result<Option<Date>, StoreError> {
+    text.as_deref().map(date).transpose()
+}
+
+/// Numbers as a JSON array: digits and X, so nothing needs escaping.
+pub(crate) fn list<'a>(people: impl Iterator<Item = &'a CitizenId>) -> String {
+    let mut json = String::from("[");
+    for person in people {
+        let comma = if json.len() > 1 { "," } else { "" };
+        json.extend([comma, "\"", person.as_str(), "\""]);
+    }
+    json.push(']');
+    json
+}
