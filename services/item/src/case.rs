@@ -113,6 +113,9 @@ pub struct CaseTask {
     /// City that does it.
     #[serde(with = "wire::text")]
     pub city: CityCode,
+    /// The other city was asked to open it, which is written down before the call: the answer may be lost.
+    #[serde(default)]
+    pub asked: bool,
     /// Number of its case; none until it was opened.
     pub number: Option<CaseNumber>,
     /// State of its case; UNSPECIFIED until it was opened.
@@ -307,10 +310,9 @@ impl Case {
             return false;
         }
         let undone = || {
-            let opened = self.tasks.iter().filter(|task| task.number.is_some());
-            opened
-                .into_iter()
-                .any(|task| !task.compensated && task.state != CaseState::Terminated)
+            self.tasks
+                .iter()
+                .any(|task| task.asked && !task.compensated && task.state != CaseState::Terminated)
         };
         match self.state {
             _ if self.is_lost() => undone(),

@@ -283,27 +283,31 @@ impl Cases {
             by_itself(case, CaseAction::Evaluate, calendar, now_us)
         })
         .await
+        .map(|_| ())
     }
 
-    /// Changes a case without a client. Nothing is written where `change` makes no entry.
+    /// Changes a case without a client. Says whether `change` made an entry; where it makes none it
+    /// must leave the case as it is.
     pub(crate) async fn by_itself(
         &self,
         number: CaseNumber,
         change: impl Fn(&mut Case, &WorkCalendar, i64) -> Option<NewEvent>,
-    ) -> Result<(), CaseError> {
+    ) -> Result<bool, CaseError> {
         for _ in 0..ATTEMPTS {
             let case = self.store.case(number).await?;
             let mut case = case.ok_or(CaseError::CallerUnknown)?;
             let (base, now_us) = (case.version, self.clock.now_us());
             let calendar = self.calendars.current();
             let mut events = settle(&mut case, &calendar, now_us);
-            events.extend(change(&mut case, &calendar, now_us));
+            let entry = change(&mut case, &calendar, now_us);
+            let changed = entry.is_some();
+            events.extend(entry);
             if events.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             match self.write(case, Some(base), events).await {
                 Err(CaseError::Store(StoreError::Conflict)) => {}
-                written => return written.map(|_| ()),
+                written => return written.map(|_| changed),
             }
         }
         Err(StoreError::Conflict.into())

@@ -169,7 +169,8 @@ impl Coordinator {
         let undo = case.is_lost() || case.has_failed_task();
         for task in &case.tasks {
             let outcome = match task.number {
-                None if undo => Ok(()),
+                // Nobody was asked, so there is nothing to undo. Where an answer was lost, asking again gives it.
+                None if undo && !task.asked => Ok(()),
                 None => self.open(case, task).await?,
                 Some(number) if undo => self.undo(case, task, number).await?,
                 Some(number) => self.look(case, task, number).await?,
@@ -187,6 +188,15 @@ impl Coordinator {
         case: &Case,
         task: &CaseTask,
     ) -> Result<Result<(), CallRefusal>, CaseError> {
+        let asked = |task: &mut CaseTask| task.asked = true;
+        // Written down before the call, so that a case that is lost meanwhile still undoes what the call did.
+        if !task.asked
+            && !self
+                .note(case.number, &task.task, CaseAction::OpenTask, asked)
+                .await?
+        {
+            return Ok(Ok(()));
+        }
         let request = StartCaseRequest {
             request_id: request_id(case.number, &task.task, "open").to_string(),
             item_id: case.item.to_string(),
@@ -210,7 +220,7 @@ impl Coordinator {
         let exchange = answer
             .exchange
             .map_or_else(String::new, |exchange| exchange.to_string());
-        self.note(case.number, &task.task, CaseAction::OpenTask, |task| {
+        self.note(case.number, &task.task, CaseAction::NoteTask, |task| {
             task.number = Some(number);
             task.state = CaseState::Accepted;
             task.exchange.clone_from(&exchange);
@@ -273,19 +283,19 @@ impl Coordinator {
         Ok(Ok(()))
     }
 
-    /// Writes down what became of a task.
+    /// Writes down what became of a task, and says whether the case still stood so that it could be.
     async fn note(
         &self,
         number: CaseNumber,
         id: &str,
         action: CaseAction,
         change: impl Fn(&mut CaseTask),
-    ) -> Result<(), CaseError> {
+    ) -> Result<bool, CaseError> {
         let noted = self.cases.by_itself(number, |case, calendar, now_us| {
+            let place = case.tasks.iter().position(|task| task.task == id)?;
             let mut event = by_itself(case, action, calendar, now_us)?;
             id.clone_into(&mut event.detail.task);
-            let task = case.tasks.iter_mut().find(|task| task.task == id)?;
-            change(task);
+            change(&mut case.tasks[place]);
             Some(event)
         });
         noted.await

@@ -291,6 +291,7 @@ fn new_case(item: &Item, start: StartCase, number: CaseNumber) -> Case {
     let tasks = start.tasks.into_iter().map(|(task, city)| CaseTask {
         task,
         city,
+        asked: false,
         number: None,
         state: CaseState::Unspecified,
         decision: Decision::Unspecified,

@@ -20,6 +20,8 @@ use crate::scene::{DAY, MOVE, QINGDAO, Scene, YANTAI, city, refusal};
 struct Near {
     other: Arc<Scene>,
     away: Arc<Mutex<bool>>,
+    /// Cases are started, but the answers do not come back.
+    answers_lost: Arc<Mutex<bool>>,
     calls: Arc<Mutex<usize>>,
 }
 
@@ -55,6 +57,9 @@ impl Network for Near {
         self.reach()?;
         assert_eq!(to, self.other.cases.city());
         let answer = self.other.start(&request, QINGDAO).await.map_err(refused)?;
+        if *self.answers_lost.lock() {
+            return Err(refused(CallError::Stopping));
+        }
         let exchange = ExchangeId {
             exchange: Uuid::now_v7(),
             attempt: 1,
@@ -116,6 +121,7 @@ async fn both(scene: &Scene) -> Both {
     let near = Near {
         other: Arc::clone(&yantai),
         away: Arc::default(),
+        answers_lost: Arc::default(),
         calls: Arc::default(),
     };
     let coordinator = Coordinator::new(scene.cases.clone(), Arc::new(near.clone()));
@@ -184,7 +190,7 @@ pub(crate) async fn a_joint_case_completes_when_its_tasks_do(scene: Scene) {
         .await;
     assert_eq!(scene.case(both.parent).await.decision, Decision::Granted);
     let actions = scene.actions(both.parent).await;
-    assert_eq!(actions[4..6], [A::OpenTask, A::NoteTask]);
+    assert_eq!(actions[4..7], [A::OpenTask, A::NoteTask, A::NoteTask]);
 }
 
 pub(crate) async fn a_refused_task_refuses_the_case(scene: Scene) {
@@ -245,6 +251,31 @@ pub(crate) async fn what_a_task_did_is_undone_when_the_case_is_lost(scene: Scene
     }
 }
 
+pub(crate) async fn a_task_whose_answer_was_lost_is_undone_too(scene: Scene) {
+    let both = both(&scene).await;
+    *both.near.answers_lost.lock() = true;
+    both.coordinator.pass().await.unwrap();
+    let task = scene.case(both.parent).await.tasks[0].clone();
+    assert_eq!((task.asked, task.number), (true, None));
+    scene
+        .step(both.parent, A::Withdraw, ActorRole::Window, QINGDAO)
+        .await
+        .unwrap();
+    *both.near.answers_lost.lock() = false;
+    both.coordinator.pass().await.unwrap();
+    both.coordinator.pass().await.unwrap();
+    let case = scene.case(both.parent).await;
+    assert!(case.tasks[0].compensated && !case.needs_coordination());
+    let number = case.tasks[0].number.unwrap();
+    assert_eq!(both.yantai.state(number).await, S::Terminated);
+    // A case that was lost before anybody was asked asks nobody.
+    let unasked = scene.accepted(MOVE, QINGDAO).await;
+    scene.decide(unasked, &[A::BeginReview, A::Terminate]).await;
+    let calls = *both.near.calls.lock();
+    both.coordinator.pass().await.unwrap();
+    assert_eq!(*both.near.calls.lock(), calls);
+}
+
 pub(crate) async fn only_the_case_s_own_city_coordinates_a_task(scene: Scene) {
     let both = both(&scene).await;
     let task = both.opened(&scene).await;
@@ -285,6 +316,7 @@ pub(crate) async fn with_tasks_done(scene: &Scene, parent: CaseNumber) {
     let near = Near {
         other: Arc::clone(&other),
         away: Arc::default(),
+        answers_lost: Arc::default(),
         calls: Arc::default(),
     };
     let coordinator = Coordinator::new(scene.cases.clone(), Arc::new(near));

@@ -63,6 +63,7 @@ suite! {
     joint::a_joint_case_completes_when_its_tasks_do,
     joint::a_refused_task_refuses_the_case,
     joint::what_a_task_did_is_undone_when_the_case_is_lost,
+    joint::a_task_whose_answer_was_lost_is_undone_too,
     joint::only_the_case_s_own_city_coordinates_a_task,
     limits::silence_accepts_from_the_day_of_receipt,
     limits::a_notice_in_time_begins_a_new_receipt,
