@@ -46,6 +46,8 @@ mod monitors;
 mod outgoing;
 #[path = "all/paths.rs"]
 mod paths;
+#[path = "all/pension.rs"]
+mod pension;
 #[path = "all/receipts.rs"]
 mod receipts;
 #[path = "all/reconcile.rs"]

@@ -88,6 +88,22 @@ async fn demo_holds_its_checks_and_its_gateways_write_no_identity_number() {
     assert_eq!(report["ok"], true, "{report}");
     assert_eq!(report["cities"].as_array().unwrap().len(), 5);
 
+    let held = |name: &str| {
+        let checks = report["checks"].as_array().unwrap().iter();
+        let mut named = checks.filter(|check| check["name"] == name);
+        named.next().is_some_and(|check| check["held"] == true)
+    };
+    for what in [
+        "limit",
+        "table refused",
+        "needs both",
+        "completed",
+        "watched",
+        "documents",
+    ] {
+        assert!(held(&format!("pension {what}")), "{what}: {report}");
+    }
+
     let mut files = Vec::new();
     gateway_files(&folder.path().join("network"), &mut files);
     let databases = files

@@ -23,14 +23,14 @@ use banqiao_tests::{
 use tonic::Code;
 
 /// A system of a city as the kit knows it, its files in a folder of its own.
-struct System {
+pub(crate) struct System {
     trust: TrustSettings,
     identity: ServiceIdentity,
-    gateway: Gateway,
+    pub(crate) gateway: Gateway,
 }
 
 impl System {
-    fn of(network: &Network, city: &City, name: &str, credential: &Credential) -> Self {
+    pub(crate) fn of(network: &Network, city: &City, name: &str, credential: &Credential) -> Self {
         let folder = network.folder().join(name);
         fs::create_dir(&folder).unwrap();
         credential.write(&folder, "system").unwrap();

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use toml::Table;
 
 use crate::{
-    network::{Network, free_address, set},
+    network::{CITIES, Network, free_address, set},
     process::{Process, program},
     wait::{PATIENCE, wait_until},
 };
@@ -65,6 +65,14 @@ impl Cards {
             "database.url",
             format!("sqlite://{}", folder.join("card.db").display()),
         );
+        set(
+            &mut config,
+            "gateway.address",
+            city.gateway().client.to_string(),
+        );
+        for (code, _, domain) in CITIES {
+            set(&mut config, &format!("pension.cities.{code}"), domain);
+        }
         set(&mut config, "telemetry.log_format", "json");
         fs::write(folder.join("card.toml"), toml::to_string(&config)?)?;
         let path = program("banqiao-card")?;
@@ -98,6 +106,18 @@ impl Cards {
             folder,
             process,
         })
+    }
+
+    /// Starts it again after it was killed, and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// Fails with its output when it does not.
+    pub async fn restart(&mut self) -> Result<()> {
+        let arguments = ["serve", "--config", "card.toml"];
+        let log = self.folder.join("card.log");
+        self.process = Process::start(&program("banqiao-card")?, &arguments, &self.folder, log)?;
+        self.listens().await
     }
 
     /// Waits until it listens.

@@ -49,6 +49,9 @@ pub const ECHO: &str = "example.echo.v1.EchoService";
 /// The foreign service with options.
 pub const RULED: &str = "example.echo.v1.RuledService";
 
+/// The pension transfers of the card service.
+pub const PENSION: &str = "banqiao.card.v1.PensionTransferService";
+
 /// The card service.
 pub const CARD: &str = "banqiao.card.v1.CardService";
 
@@ -229,6 +232,38 @@ impl Network {
         let mut wanted = grant(&network.cities[0].id(SYSTEM), CARD);
         wanted.purposes = vec!["card-service".to_owned()];
         network.cities[1].grant(wanted).await?;
+        Ok((network, cards))
+    }
+
+    /// Starts two cities, each with a real card service; both cities' card services may call everything of
+    /// each other's pension transfers, and of their own.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the output of a process that does not become ready.
+    pub async fn pensions() -> Result<(Self, [Cards; 2])> {
+        let mut network = Plan::cities(2).lay_out()?;
+        let cards = [
+            Cards::lay_out(&network, 0, 1)?,
+            Cards::lay_out(&network, 1, 1)?,
+        ];
+        for (city, cards) in network.cities.iter_mut().zip(&cards) {
+            let identity = city.id("hrss/card");
+            let gateway = city.gateway_mut();
+            set(
+                &mut gateway.config,
+                "services",
+                vec![carried(PENSION, cards.address, &identity)],
+            );
+            gateway.write_config()?;
+        }
+        network.run().await?;
+        for (city, cards) in network.cities.iter().zip(&cards) {
+            cards.listens().await?;
+            for client in &network.cities {
+                city.grant(grant(&client.id("hrss/card"), PENSION)).await?;
+            }
+        }
         Ok((network, cards))
     }
 

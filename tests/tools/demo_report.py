@@ -19,6 +19,9 @@ def main(path):
     witnessed = [check for check in report["checks"] if check["name"] == "ledgers witnessed"]
     assert witnessed, "no check of the witnesses"
     assert any(check["name"] == "evidence" for check in report["checks"]), "no call was proven by a file"
+    names = {check["name"] for check in report["checks"]}
+    pension = {f"pension {what}" for what in ("limit", "table refused", "needs both", "completed", "watched", "documents")}
+    assert pension <= names, f"the pension transfer was not played whole: {pension - names}"
     failed = [check for check in report["checks"] if not check["held"]]
     assert report["ok"] and report["checks"] and not failed, f"checks that did not hold: {failed}"
     print(f"{len(cities)} cities, {len(report['checks'])} checks")

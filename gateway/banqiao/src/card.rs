@@ -1,14 +1,22 @@
 //! The card service inside this program, for `banqiao demo`. Cities run `banqiao-card`.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
-use banqiao_card::CardConfig;
+use banqiao_card::{CardConfig, Instance};
+use banqiao_directory::{Clock, ManualClock};
+use jiff::Timestamp;
 
 use crate::{
     exit::{Exit, Stop},
     sandbox::exit_with_parent,
 };
+
+/// How often the file of a simulated clock is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Run a card service.
 #[derive(Debug, clap::Args)]
@@ -19,6 +27,10 @@ pub struct CardCommand {
     /// Stop when standard input is closed.
     #[arg(long)]
     exit_with_parent: bool,
+    /// For `banqiao demo`: records live at the moment that this file names (RFC 3339), and in the present while there is none.
+    /// Certificates are judged in the present.
+    #[arg(long, value_name = "FILE", hide = true)]
+    records_clock: Option<PathBuf>,
 }
 
 impl CardCommand {
@@ -31,13 +43,35 @@ impl CardCommand {
         let config = CardConfig::read(&self.config).map_err(|faults| {
             Stop::usage(format!("{} cannot be used", self.config.display())).caused_by(faults)
         })?;
-        banqiao_card::run(config, async {
+        let records = ManualClock::new(Clock::system().now_us());
+        let clock = match &self.records_clock {
+            Some(_) => records.clock(),
+            None => Clock::system(),
+        };
+        let instance = Instance::start_apart(config, Clock::system(), clock).await?;
+        let serving = instance.serve(async {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 () = exit_with_parent(), if self.exit_with_parent => {}
             }
-        })
-        .await?;
+        });
+        match &self.records_clock {
+            Some(file) => tokio::select! {
+                served = serving => served?,
+                () = follow(file, &records) => {}
+            },
+            None => serving.await?,
+        }
         Ok(Exit::Done)
+    }
+}
+
+/// Keeps a clock at the moment that a file names.
+async fn follow(file: &Path, clock: &ManualClock) {
+    loop {
+        let named = std::fs::read_to_string(file).ok();
+        let moment: Option<Timestamp> = named.and_then(|text| text.trim().parse().ok());
+        clock.set_us(moment.map_or_else(|| Clock::system().now_us(), Timestamp::as_microsecond));
+        tokio::time::sleep(LOOK).await;
     }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod count;
+mod pension;
 mod scenario;
 
 use std::{
@@ -24,6 +25,8 @@ use scenario::{Check, Scenario};
 
 /// Full name of the card service.
 const CARD: &str = "banqiao.card.v1.CardService";
+/// Full name of the pension transfers of the card service.
+const PENSION: &str = "banqiao.card.v1.PensionTransferService";
 /// What the processes may take to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
 /// CRLs are good for a day; they are written again well before.
@@ -98,12 +101,14 @@ impl DemoCommand {
             root: self.data.clone(),
             cities: sandbox::FOUNDERS.len(),
             base_port: self.base_port,
-            services: vec![PlannedService {
-                name: CARD.to_owned(),
-                descriptor_set: banqiao_proto::FILE_DESCRIPTOR_SET.to_vec(),
-                system: "hrss/card".to_owned(),
-                address: None,
-            }],
+            services: [CARD, PENSION]
+                .map(|name| PlannedService {
+                    name: name.to_owned(),
+                    descriptor_set: banqiao_proto::FILE_DESCRIPTOR_SET.to_vec(),
+                    system: "hrss/card".to_owned(),
+                    address: None,
+                })
+                .into(),
             extra_config: telemetry,
         }
     }
@@ -182,6 +187,12 @@ impl DemoCommand {
 impl Processes {
     fn start(sandbox: &Sandbox) -> Result<Self> {
         let mut children = Vec::new();
+        let clock = sandbox.records_clock();
+        // A run that was interrupted may have left it.
+        if clock.exists() {
+            std::fs::remove_file(&clock)?;
+        }
+        let clock = clock.to_str().context("the folder's name is not UTF-8")?;
         for city in &sandbox.cities {
             for (kind, config) in [
                 ("card", city.card_config()),
@@ -192,7 +203,10 @@ impl Processes {
                     .context("the folder's name is not UTF-8")?
                     .to_owned();
                 let log = city.folder.join(format!("{kind}.log"));
-                let arguments = [kind, "--config", &config, "--exit-with-parent"];
+                let mut arguments = vec![kind, "--config", &config, "--exit-with-parent"];
+                if kind == "card" {
+                    arguments.extend(["--records-clock", clock]);
+                }
                 let child = Child::start(arguments, &log)?;
                 children.push((format!("{} of {}", kind, city.founder.en), child));
             }

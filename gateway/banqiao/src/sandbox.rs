@@ -107,6 +107,11 @@ impl Sandbox {
         })
     }
 
+    /// The file that names the moment at which the card services' records live, while there is one.
+    pub fn records_clock(&self) -> PathBuf {
+        self.root.join("card-records-clock")
+    }
+
     /// Removes a sandbox's folder. A folder that is not a sandbox stays.
     ///
     /// # Errors

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use banqiao_proto::{
-    card::v1::card_service_client::CardServiceClient,
+    card::v1::{
+        card_service_client::CardServiceClient,
+        pension_transfer_service_client::PensionTransferServiceClient,
+    },
     directory::v1::{
         admin_service_client::AdminServiceClient, grant_service_client::GrantServiceClient,
     },
@@ -48,6 +51,12 @@ impl System {
 
     pub(super) fn cards(&self) -> CardServiceClient<Channel> {
         CardServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+}
+
+impl System {
+    pub(super) fn transfers(&self) -> PensionTransferServiceClient<Channel> {
+        PensionTransferServiceClient::new(self.channel.clone())
     }
 }
 

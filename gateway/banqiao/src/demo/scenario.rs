@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::{
     CARD, Steps,
     client::{self, System},
+    pension,
 };
 use crate::audit::evidence;
 use crate::sandbox::{Founder, Sandbox, SandboxCity};
@@ -42,7 +43,7 @@ pub(super) struct Check {
 
 /// The play.
 pub(super) struct Scenario<'a> {
-    sandbox: &'a Sandbox,
+    pub(super) sandbox: &'a Sandbox,
     holders: u32,
     checks: Vec<Check>,
 }
@@ -79,19 +80,20 @@ impl<'a> Scenario<'a> {
         self.refused_purpose(steps).await?;
         self.ungranted_client(steps).await?;
         let exchange = self.loss(steps).await?;
+        pension::play(self, steps).await?;
         self.witnessed(steps).await?;
         self.proven(steps, &exchange).await?;
         Ok(self.checks.clone())
     }
 
-    fn check(&mut self, steps: &Steps, name: &'static str, held: bool, seen: String) {
+    pub(super) fn check(&mut self, steps: &Steps, name: &'static str, held: bool, seen: String) {
         let check = Check { name, held, seen };
         steps.check(&check);
         self.checks.push(check);
     }
 
     /// The city with a code.
-    fn city(&self, code: &str) -> Result<&'a SandboxCity> {
+    pub(super) fn city(&self, code: &str) -> Result<&'a SandboxCity> {
         self.sandbox
             .cities
             .iter()
@@ -497,7 +499,7 @@ fn entries(found: Vec<banqiao_proto::ledger::v1::IndexedEntry>) -> Result<Vec<Ki
 }
 
 /// A synthetic holder of a city.
-fn holder(city: &Founder, index: u32) -> Result<CardRecord> {
+pub(super) fn holder(city: &Founder, index: u32) -> Result<CardRecord> {
     synthetic::holders(city.code.parse()?, index + 1, SEED)?
         .last()
         .context("no such holder")

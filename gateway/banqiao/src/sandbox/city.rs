@@ -267,6 +267,11 @@ witness_key = "witness.key"
         }
         text.push_str(&plan.extra_config);
         fs::write(self.gateway_config(), text)?;
+        let cities = FOUNDERS.map(|founder| {
+            let slug = founder.en.to_lowercase();
+            format!("{} = \"{slug}.jiaodong\"", founder.code)
+        });
+        let cities = cities.join("\n");
         let card = format!(
             r#"# Made by `banqiao demo`; written again at each start.
 city = "{code}"
@@ -280,7 +285,14 @@ crl = "pki/crl.der"
 
 [database]
 url = "sqlite://card.db"
+
+[gateway]
+address = "{client}"
+
+[pension.cities]
+{cities}
 {extra}"#,
+            client = self.client,
             code = self.founder.code,
             listen = self.card,
             extra = plan.extra_config,
