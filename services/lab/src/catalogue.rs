@@ -8,6 +8,8 @@ mod unit;
 
 use std::{collections::HashMap, path::Path};
 
+use banqiao_kit::RuleTable;
+
 use banqiao_proto::lab::v1::{Concept, Quantity};
 
 pub use code::{ItemCode, LOINC_SYSTEM, Loinc, WST886_SYSTEM, loinc_check_digit};
@@ -16,7 +18,7 @@ pub use item::{AllowableError, BelowLimit, COLUMNS, Interval, TestItem};
 pub use service::CatalogueServer;
 pub use unit::ucum_of;
 
-pub(crate) use code::{ITEM_CODE, LOINC};
+pub(crate) use code::ITEM_CODE;
 pub(crate) use conversion::unit_rules;
 
 use crate::{
@@ -26,6 +28,26 @@ use crate::{
 
 /// The catalogue that comes with the service.
 const BUILT_IN: &str = include_str!("../data/catalogue.tsv");
+
+/// The rules of the catalogue.
+pub(crate) fn rules() -> [RuleTable; 2] {
+    let codes = RuleTable::new("Codes of tests")
+        .field(
+            &ITEM_CODE,
+            &[
+                "PublishReport",
+                "PublishReports",
+                "PublishFhir",
+                "FindReports",
+                "ListTestItems",
+            ],
+        )
+        .field(
+            &code::LOINC,
+            &["PublishReport", "PublishReports", "PublishFhir"],
+        );
+    [codes, conversion::rules()]
+}
 
 /// The tests by their codes.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ pub use read::{FhirError, FhirReports, read};
 pub use service::FhirServer;
 pub use write::write;
 
-pub(crate) use service::RULES;
+pub(crate) use service::rules;
 
 /// System of 公民身份号码 in identifiers. No registered URI was found: a proposal of this project, as are the next two.
 pub const CITIZEN_SYSTEM: &str = "urn:banqiao:citizen-id";

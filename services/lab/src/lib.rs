@@ -42,7 +42,7 @@ pub use report::{
     MAX_PUBLISH_LINES, PUBLISH_BATCH, PublishCounts, Publisher, ReportKey, ReportNumber,
     ReportServer, Reports, WatchFrom, WatchSettings, Watches,
 };
-pub use rules::rules;
+pub use rules::rulebook;
 pub use store::{
     NewReading, ReportHead, ReportSearch, ReportWrite, Store, StoreError, StoredChange,
     StoredReport, Supersede,

@@ -12,7 +12,7 @@ use std::{
 
 use banqiao_directory::{CityCode, Clock};
 use banqiao_kit::{ServiceIdentity, SettingFaults, stop_signal};
-use banqiao_lab::{LabConfig, synthetic, write_fhir};
+use banqiao_lab::{LabConfig, rulebook, synthetic, write_fhir};
 use banqiao_telemetry::{Chain, install_log};
 use clap::{Parser, Subcommand};
 
@@ -67,6 +67,12 @@ enum Command {
         /// How many.
         #[arg(long, default_value_t = 1_000)]
         count: u64,
+    },
+    /// Prints every rule by which the service refuses and answers, with its source.
+    Rules {
+        /// As JSON instead of Markdown.
+        #[arg(long)]
+        json: bool,
     },
     /// Writes a register of synthetic institutions to stdout: two for each city of the network, and nobody's.
     Institutions,
@@ -125,6 +131,16 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 writeln!(out, "{}", write_fhir(&report))?;
             }
             out.flush()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Rules { json } => {
+            let book = rulebook();
+            let text = if json {
+                book.json().to_string()
+            } else {
+                book.markdown()
+            };
+            std::io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Institutions => {

@@ -11,6 +11,7 @@ mod watch;
 use std::sync::Arc;
 
 use banqiao_directory::{CityCode, Clock};
+use banqiao_kit::RuleTable;
 use banqiao_proto::lab::v1::ReportStatus;
 use prost_types::Timestamp;
 
@@ -25,19 +26,39 @@ pub(crate) use key::stored_patient;
 
 use crate::{catalogue::Catalogue, institution::Institutions, store::Store};
 
-/// Every rule of reports, beside those of the identifiers in them.
-pub(crate) fn rules() -> impl Iterator<Item = &'static banqiao_kit::Rule> {
-    let own = [
-        &key::REPORT_NUMBER,
-        &watch::CURSOR,
-        &crate::decimal::DECIMAL,
-    ];
-    let of_fields = accept::RULES
-        .into_iter()
-        .chain(publish::RULES)
-        .chain(find::RULES);
-    of_fields.chain(own)
+/// Methods that publish.
+const PUBLISH: &[&str] = &["PublishReport", "PublishReports", "PublishFhir"];
+
+/// The rules of reports, beside those of the identifiers in them.
+pub(crate) fn rules() -> [RuleTable; 6] {
+    let shared = RuleTable::new("Numbers in reports")
+        .field(&key::REPORT_NUMBER, ONE_REPORT)
+        .field(&crate::decimal::DECIMAL, PUBLISH);
+    [
+        accept::rules(),
+        shared,
+        publish::rules(),
+        service::rules(),
+        find::rules(),
+        watch::rules(),
+    ]
 }
+
+/// Methods that name reports by institution and number.
+pub(crate) const ONE_REPORT: &[&str] = &[
+    "PublishReport",
+    "PublishReports",
+    "PublishFhir",
+    "ReadReport",
+    "ReadFhir",
+];
+/// Methods that name a patient.
+pub(crate) const ONE_PATIENT: &[&str] = &[
+    "PublishReport",
+    "PublishReports",
+    "PublishFhir",
+    "FindReports",
+];
 
 /// Statuses of reports that are withdrawn: terminal.
 pub const CANCELLED: [ReportStatus; 2] = [ReportStatus::Cancelled, ReportStatus::EnteredInError];

@@ -1,39 +1,30 @@
-//! Every rule of this service, with its source.
+//! Every rule of the service in one book: a table from each module, in the order in which a reader meets them.
 
 use banqiao_kit::{
-    Rule,
+    RuleTable, Rulebook,
     identifier::{CITIZEN_ID_RULES, CREDIT_CODE_RULES},
+    shared_rules,
 };
 
-use crate::{catalogue, fhir, institution, report};
+use crate::{catalogue, edge::DOMAIN, fhir, institution, report};
 
-/// Every rule that a refusal of this service may name, by code.
-pub fn rules() -> Vec<&'static Rule> {
-    let mut rules: Vec<_> = report::rules()
-        .chain(catalogue::unit_rules())
-        .chain([
-            &catalogue::ITEM_CODE,
-            &catalogue::LOINC,
-            &institution::INSTITUTION_UNKNOWN,
-        ])
-        .chain(fhir::RULES)
-        .chain(CITIZEN_ID_RULES)
-        .chain(CREDIT_CODE_RULES)
-        .collect();
-    rules.sort_by_key(|rule| rule.code);
-    rules
+/// The rules by which this service refuses and answers: the constants that the code applies.
+pub fn rulebook() -> Rulebook {
+    let mut tables: Vec<_> = report::rules().into();
+    tables.push(identifiers());
+    tables.extend(catalogue::rules());
+    tables.push(fhir::rules());
+    tables.push(shared_rules());
+    Rulebook {
+        program: "banqiao-lab",
+        domain: DOMAIN,
+        tables,
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_code_names_one_rule() {
-        let rules = rules();
-        for pair in rules.windows(2) {
-            assert_ne!(pair[0].code, pair[1].code);
-        }
-        assert!(rules.len() > 40);
-    }
+fn identifiers() -> RuleTable {
+    RuleTable::new("Identifiers")
+        .fields(CITIZEN_ID_RULES, report::ONE_PATIENT)
+        .fields(CREDIT_CODE_RULES, report::ONE_REPORT)
+        .field(&institution::INSTITUTION_UNKNOWN, report::ONE_REPORT)
 }

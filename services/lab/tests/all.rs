@@ -23,6 +23,8 @@ mod finding;
 mod postgres;
 #[path = "all/publishing.rs"]
 mod publishing;
+#[path = "all/rules.rs"]
+mod rules;
 #[path = "all/scene.rs"]
 mod scene;
 #[path = "all/serving.rs"]

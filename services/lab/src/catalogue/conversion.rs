@@ -1,6 +1,6 @@
 //! Conversions between units, exact but for one rounding at the end, and units that must not be converted.
 
-use banqiao_kit::Rule;
+use banqiao_kit::{Rule, RuleTable};
 
 use super::{Normalised, item::TestItem};
 use crate::decimal::{Decimal, divide, ten_to};
@@ -159,6 +159,13 @@ impl Conversion {
 
 fn number(text: &str) -> Result<Decimal, String> {
     Decimal::parse(text.trim()).map_err(|broken| broken.to_string())
+}
+
+/// The rules of this module: they refuse a conversion, never a report.
+pub(super) fn rules() -> RuleTable {
+    unit_rules().fold(RuleTable::new("Conversions"), |table, rule| {
+        table.answer(rule, &["PublishReport", "PublishReports", "PublishFhir"])
+    })
 }
 
 /// Every rule by which a value stays in the sender's unit.

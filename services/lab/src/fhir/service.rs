@@ -1,7 +1,7 @@
 //! The gRPC service of reports as FHIR.
 
 use banqiao_directory::TrustDomain;
-use banqiao_kit::{CallError, Caller, Rule, Violation};
+use banqiao_kit::{CallError, Caller, Rule, RuleTable, Violation};
 use banqiao_proto::lab::v1::{
     PublishFhirRequest, PublishFhirResponse, ReadFhirRequest, ReadFhirResponse,
     fhir_service_server::FhirService,
@@ -30,8 +30,11 @@ const FHIR_SIZE: Rule = Rule::design(
     "laboratory service",
 );
 
-/// Every rule of FHIR resources as a whole.
-pub(crate) const RULES: [&Rule; 3] = [&FHIR_JSON, &FHIR_RESOURCE, &FHIR_SIZE];
+/// The rules of this module.
+pub(crate) fn rules() -> RuleTable {
+    RuleTable::new("FHIR resources")
+        .fields([&FHIR_JSON, &FHIR_RESOURCE, &FHIR_SIZE], &["PublishFhir"])
+}
 
 /// The service of a city.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    Broken, Rule, Violation, Violations, civil_date,
+    Broken, Rule, RuleTable, Violation, Violations, civil_date,
     identifier::{CitizenId, CreditCode},
 };
 use banqiao_proto::lab::v1::{
@@ -15,7 +15,7 @@ use banqiao_proto::lab::v1::{
 use prost::Message;
 use prost_types::Timestamp;
 
-use super::{CANCELLED, ReportKey, ReportNumber, microseconds, text};
+use super::{CANCELLED, PUBLISH, ReportKey, ReportNumber, microseconds, text};
 use crate::{
     catalogue::{Catalogue, ITEM_CODE, ItemCode, LOINC_SYSTEM, Loinc, TestItem, WST886_SYSTEM},
     decimal::Decimal,
@@ -56,7 +56,7 @@ const BIRTH_DATE: Rule = Rule::design(
 const TIME: Rule = Rule::design(
     "TIME",
     "采样时间 and 审核时间 are required, lie after 1999 and not in the future",
-    "国卫办医发〔2022〕6号",
+    "国卫医发〔2022〕6号",
 );
 const ISSUED_FIRST: Rule = Rule::design(
     "ISSUED_BEFORE_COLLECTED",
@@ -86,7 +86,7 @@ const VALUE: Rule = Rule::design(
 const UNIT: Rule = Rule::design(
     "UNIT_MISSING",
     "a number has a unit: printed or in UCUM (`1` for none)",
-    "国卫办医发〔2022〕6号",
+    "国卫医发〔2022〕6号",
 );
 const COMPARATOR: Rule = Rule::design(
     "COMPARATOR",
@@ -99,27 +99,30 @@ const INTERVAL_ORDER: Rule = Rule::design(
     "laboratory service",
 );
 
-/// Every rule of a report's fields, beside those of the identifiers in it.
-pub(super) const RULES: [&Rule; 18] = [
-    &REPORT_MISSING,
-    &OTHER_CITY,
-    &STATUS,
-    &PATIENT,
-    &PATIENT_NAME,
-    &SEX,
-    &BIRTH_DATE,
-    &TIME,
-    &ISSUED_FIRST,
-    &RESULTS,
-    &CODE,
-    &CODES_DISAGREE,
-    &VALUE,
-    &UNIT,
-    &COMPARATOR,
-    &INTERVAL_ORDER,
-    &text::TEXT,
-    &text::LIST,
-];
+/// The rules of this module, beside those of the identifiers in a report.
+pub(super) fn rules() -> RuleTable {
+    let rules = [
+        &REPORT_MISSING,
+        &OTHER_CITY,
+        &STATUS,
+        &PATIENT,
+        &PATIENT_NAME,
+        &SEX,
+        &BIRTH_DATE,
+        &TIME,
+        &ISSUED_FIRST,
+        &RESULTS,
+        &CODE,
+        &CODES_DISAGREE,
+        &VALUE,
+        &UNIT,
+        &COMPARATOR,
+        &INTERVAL_ORDER,
+        &text::TEXT,
+        &text::LIST,
+    ];
+    RuleTable::new("Fields of a report").fields(rules, PUBLISH)
+}
 
 /// Most results of a report: the largest panels have some 60.
 const MAX_RESULTS: usize = 500;

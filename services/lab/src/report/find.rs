@@ -1,7 +1,8 @@
 //! Finding and reading: the reader is recorded before the report is given.
 
 use banqiao_kit::{
-    Broken, CallError, Caller, Rule, Violation, Violations, civil_date, identifier::CitizenId,
+    Broken, CallError, Caller, Refusal, Rule, RuleTable, Violation, Violations, civil_date,
+    identifier::CitizenId,
 };
 use banqiao_proto::lab::v1::FindReportsRequest;
 use prost_types::Timestamp;
@@ -35,8 +36,22 @@ const LIMIT: Rule = Rule::design(
     "laboratory service",
 );
 
-/// Every rule of a search.
-pub(super) const RULES: [&Rule; 3] = [&ITEMS, &WINDOW, &LIMIT];
+/// There is no such report.
+const REPORT_UNKNOWN: Refusal = Refusal::not_found(
+    Rule::design(
+        "REPORT_UNKNOWN",
+        "a report is read from the city that holds it",
+        "laboratory service",
+    )
+    .remedy("ask the city of the institution, with the number as the institution gave it"),
+);
+
+/// The rules of this module.
+pub(super) fn rules() -> RuleTable {
+    RuleTable::new("Finding and reading")
+        .fields([&ITEMS, &WINDOW, &LIMIT], &["FindReports"])
+        .refusal(&REPORT_UNKNOWN, &["ReadReport", "ReadFhir"])
+}
 
 /// A parsed search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,10 +144,10 @@ impl Reports {
             .store()
             .read_reports(&[key], &self.reading(caller))
             .await?;
-        found.into_iter().next().ok_or(CallError::CallerConflict {
-            reason: "REPORT_UNKNOWN",
-            message: "this city's service holds no such report".into(),
-        })
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| REPORT_UNKNOWN.because("this city's service holds no such report"))
     }
 
     /// A report of one of the register's institutions, as a request names it.

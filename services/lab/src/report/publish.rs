@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use banqiao_directory::{SpiffeId, TrustDomain};
-use banqiao_kit::{CallError, Caller, Rule, Violation};
+use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable, Violation};
 use banqiao_proto::lab::v1::{
     FieldFault, NotNormalised, PublishOutcome, PublishResult, Report, ReportStatus,
 };
 
-use super::{AcceptTerms, AcceptedReport, CANCELLED, ReportKey, Reports};
+use super::{AcceptTerms, AcceptedReport, CANCELLED, PUBLISH, ReportKey, Reports};
 use crate::store::{ReportHead, ReportWrite, StoreError, Supersede};
 
 const NOT_YOURS: Rule = Rule::design(
@@ -37,14 +37,31 @@ const PATIENT_CHANGED: Rule = Rule::design(
     "laboratory service",
 );
 
-/// Every rule of what may follow what.
-pub(super) const RULES: [&Rule; 5] = [
-    &NOT_YOURS,
-    &REPORT_STANDS,
-    &OLDER,
-    &WITHDRAWN,
-    &PATIENT_CHANGED,
-];
+/// Only the city's own systems publish.
+const PUBLISHER_ONLY: Refusal = Refusal::forbidden(
+    Rule::design(
+        "PUBLISHER_ONLY",
+        "only systems of this city's institutions publish their reports",
+        "laboratory service",
+    )
+    .remedy("publish to the service of the institution's own city"),
+);
+
+/// The rules of this module.
+pub(super) fn rules() -> RuleTable {
+    RuleTable::new("Publishing")
+        .fields(
+            [
+                &NOT_YOURS,
+                &REPORT_STANDS,
+                &OLDER,
+                &WITHDRAWN,
+                &PATIENT_CHANGED,
+            ],
+            PUBLISH,
+        )
+        .refusal(&PUBLISHER_ONLY, PUBLISH)
+}
 
 /// Reports that are written in one transaction: a commit costs as much as some hundred rows.
 pub const PUBLISH_BATCH: usize = 500;
@@ -141,10 +158,7 @@ impl Reports {
         if caller.client.trust_domain() == home {
             Ok(Publisher::System(caller.client.clone()))
         } else {
-            Err(CallError::CallerForbidden {
-                reason: "PUBLISHER_ONLY",
-                message: "only systems of this city's institutions publish their reports".into(),
-            })
+            Err(PUBLISHER_ONLY.because("the client is of another city"))
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use banqiao_directory::TrustDomain;
-use banqiao_kit::{CallError, Caller, rescue};
+use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable, rescue};
 use banqiao_proto::lab::v1::{
     FindReportsRequest, FindReportsResponse, PublishOutcome, PublishReportRequest,
     PublishReportResponse, PublishReportsRequest, PublishReportsResponse, ReadReportRequest,
@@ -24,6 +24,33 @@ pub const MAX_PUBLISH_LINES: usize = 80_000;
 const BULK_AT_ONCE: usize = 4;
 /// When to try again while others publish in bulk.
 const BULK_RETRY: Duration = Duration::from_secs(10);
+
+/// More bulk calls than the service takes.
+const TOO_MANY_PUBLISHERS: Refusal = Refusal::exceeds(
+    Rule::design(
+        "TOO_MANY_PUBLISHERS",
+        "a service takes four bulk calls at once",
+        "laboratory service",
+    )
+    .remedy("try again after the delay"),
+);
+/// More lines than a call takes.
+const PUBLISH_TOO_LONG: Refusal = Refusal::exceeds(
+    Rule::design(
+        "PUBLISH_TOO_LONG",
+        "a bulk call takes 80000 lines; those before the refusal stay published",
+        "laboratory service",
+    )
+    .remedy("send the rest in another call"),
+);
+
+/// The rules of this module.
+pub(super) fn rules() -> RuleTable {
+    const BULK: &[&str] = &["PublishReports"];
+    RuleTable::new("Publishing in bulk")
+        .refusal(&TOO_MANY_PUBLISHERS, BULK)
+        .refusal(&PUBLISH_TOO_LONG, BULK)
+}
 
 /// The service of a city.
 #[derive(Clone, Debug)]
@@ -85,14 +112,10 @@ impl ReportServer {
         mut lines: Streaming<PublishReportsRequest>,
     ) -> Result<PublishReportsResponse, CallError> {
         let publisher = self.reports.publisher(caller, &self.home)?;
-        let _place = self
-            .bulk
-            .try_acquire()
-            .map_err(|_| CallError::CallerExceeds {
-                reason: "TOO_MANY_PUBLISHERS",
-                message: format!("this service takes {BULK_AT_ONCE} bulk calls at once").into(),
-                retry_after: Some(BULK_RETRY),
-            })?;
+        let _place = self.bulk.try_acquire().map_err(|_| {
+            let message = format!("this service takes {BULK_AT_ONCE} bulk calls at once");
+            TOO_MANY_PUBLISHERS.for_now(message, BULK_RETRY)
+        })?;
         let mut counts = PublishCounts::default();
         let mut results = Vec::new();
         let (mut numbers, mut batch) = (Vec::new(), Vec::with_capacity(PUBLISH_BATCH));
@@ -128,14 +151,9 @@ impl ReportServer {
                 });
             }
             if results.len() + batch.len() > MAX_PUBLISH_LINES {
-                return Err(CallError::CallerExceeds {
-                    reason: "PUBLISH_TOO_LONG",
-                    message: format!(
-                        "a call takes {MAX_PUBLISH_LINES} lines; those before stay: send the rest in another"
-                    )
-                    .into(),
-                    retry_after: None,
-                });
+                return Err(
+                    PUBLISH_TOO_LONG.because(format!("a call takes {MAX_PUBLISH_LINES} lines"))
+                );
             }
         }
     }

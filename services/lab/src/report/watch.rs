@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId};
-use banqiao_kit::{Broken, CallError, Rule, Violation};
+use banqiao_kit::{Broken, CallError, Refusal, Rule, RuleTable, Violation};
 use banqiao_proto::lab::v1::{Superseded, WatchSupersededResponse};
 use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -19,11 +19,29 @@ use crate::store::{Store, StoredChange};
 const PAGE: usize = 128;
 
 /// Rule of cursors.
-pub(super) const CURSOR: Rule = Rule::design(
+const CURSOR: Rule = Rule::design(
     "CURSOR",
     "a cursor is empty, 0, or one that this service gave and has not moved past its last change",
     "laboratory service",
 );
+
+/// More watches than the service carries.
+const TOO_MANY_WATCHES: Refusal = Refusal::exceeds(
+    Rule::design(
+        "TOO_MANY_WATCHES",
+        "a service carries a number of watches at once",
+        "laboratory service",
+    )
+    .remedy("try again after the delay, or end a watch that is not needed"),
+);
+
+/// The rules of this module.
+pub(super) fn rules() -> RuleTable {
+    const WATCH: &[&str] = &["WatchSuperseded"];
+    RuleTable::new("Watching")
+        .field(&CURSOR, WATCH)
+        .refusal(&TOO_MANY_WATCHES, WATCH)
+}
 
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,18 +161,11 @@ impl Watches {
         impl Stream<Item = Result<WatchSupersededResponse, CallError>> + Send + 'static,
         CallError,
     > {
-        let place =
-            Arc::clone(&self.places)
-                .try_acquire_owned()
-                .map_err(|_| CallError::CallerExceeds {
-                    reason: "TOO_MANY_WATCHES",
-                    message: format!(
-                        "this service carries {} watches at once",
-                        self.settings.limit
-                    )
-                    .into(),
-                    retry_after: Some(self.settings.heartbeat),
-                })?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let limit = self.settings.limit;
+            let message = format!("this service carries {limit} watches at once");
+            TOO_MANY_WATCHES.for_now(message, self.settings.heartbeat)
+        })?;
         let heads = self.store.report_changes();
         let head = self.store.poll_report_changes().await?;
         let cursor = match from {

@@ -90,13 +90,10 @@ pub(crate) async fn a_report_is_read_by_institution_and_number(scene: Scene) {
         .read(key("none"), &caller(DOCTOR))
         .await
         .unwrap_err();
-    assert!(matches!(
-        unknown,
-        CallError::CallerConflict {
-            reason: "REPORT_UNKNOWN",
-            ..
-        }
-    ));
+    let CallError::CallerRefused { refusal, .. } = unknown else {
+        panic!("{unknown:?}")
+    };
+    assert_eq!(refusal.rule.code, "REPORT_UNKNOWN");
 }
 
 #[test]
