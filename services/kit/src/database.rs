@@ -17,7 +17,10 @@ use sqlx::{
 pub use fault::{FaultKind, classify};
 pub use sqlite::SqliteDatabase;
 
-use crate::settings::Section;
+use crate::{
+    mapping::{Mapping, MappingError},
+    settings::Section,
+};
 
 /// Connections to PostgreSQL per replica: about two per core of a small database server, shared by a few replicas.
 const DEFAULT_CONNECTIONS: u32 = 16;
@@ -40,6 +43,8 @@ pub struct DatabaseSettings {
     pub password_file: Option<PathBuf>,
     /// Most connections of this process to PostgreSQL.
     pub connections: u32,
+    /// Schema of the service's own tables, on PostgreSQL only; made where it is not there. None: the user's first one.
+    pub schema: Option<SchemaName>,
 }
 
 impl DatabaseSettings {
@@ -49,13 +54,21 @@ impl DatabaseSettings {
             url,
             password_file: None,
             connections: DEFAULT_CONNECTIONS,
+            schema: None,
         }
     }
 
-    /// Reads the `[database]` table: `url`, `password_file`, `connections`.
+    /// Reads the `[database]` table: `url`, `password_file`, `connections`, `schema`.
     pub fn read(section: &mut Section<'_>) -> Option<Self> {
         let password_file = section.optional_path("password_file");
         let connections = section.number("connections", DEFAULT_CONNECTIONS, 2..=1_000);
+        let schema = match section.optional_text("schema").map(str::parse) {
+            Some(Err(fault)) => {
+                section.fault("schema", fault);
+                None
+            }
+            schema => schema.and_then(Result::ok),
+        };
         let url = match section.text("url")?.parse() {
             Ok(DatabaseUrl::Sqlite(path)) => DatabaseUrl::Sqlite(section.folder().join(path)),
             Ok(url) => url,
@@ -67,10 +80,14 @@ impl DatabaseSettings {
         if password_file.is_some() && matches!(url, DatabaseUrl::Sqlite(_)) {
             section.fault("password_file", "SQLite has no password");
         }
+        if schema.is_some() && matches!(url, DatabaseUrl::Sqlite(_)) {
+            section.fault("schema", "SQLite has no schemas");
+        }
         Some(Self {
             url,
             password_file,
             connections,
+            schema,
         })
     }
 }
@@ -100,6 +117,35 @@ impl FromStr for DatabaseUrl {
     }
 }
 
+/// Name of a schema: lower-case letters, digits and underscores, so that it is the same with and without quotes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaName(String);
+
+impl SchemaName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SchemaName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sound = (1..=63).contains(&text.len())
+            && !text.starts_with(|first: char| first.is_ascii_digit())
+            && !text.starts_with("pg_")
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if sound {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be a schema: lower-case letters, digits and underscores")
+        }
+    }
+}
+
 fn has_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (authority, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -123,6 +169,17 @@ pub enum DatabaseError {
         #[source]
         source: std::io::Error,
     },
+    /// A mapping that does not fit the office's tables.
+    #[error("cannot use the mapped tables")]
+    Mapping(#[source] MappingError),
+    /// A mapping belongs to tables in PostgreSQL.
+    #[error(
+        "a mapping needs PostgreSQL: the office's tables and the service's own are one database"
+    )]
+    MappingNeedsPostgres,
+    /// The operating system gives no random bytes.
+    #[error("no random bytes for the salts of mapped records")]
+    NoRandomBytes,
     /// The schema cannot be brought up to date, or is newer than this program.
     #[error("cannot migrate the database")]
     Migrate(#[source] MigrateError),
@@ -169,6 +226,7 @@ impl Database {
         match &settings.url {
             DatabaseUrl::Postgres(url) => {
                 let pool = postgres::open(url, settings).await?;
+                postgres::make_schema(&pool, settings.schema.as_ref()).await?;
                 migrator(migrations.postgres)
                     .run(&pool)
                     .await
@@ -182,6 +240,23 @@ impl Database {
                 Ok(Self::Sqlite(database))
             }
         }
+    }
+
+    /// Compares a mapping with the database of the settings, and writes nothing.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn check_mapping(
+        settings: &DatabaseSettings,
+        mapping: &Mapping,
+    ) -> Result<(), DatabaseError> {
+        let DatabaseUrl::Postgres(url) = &settings.url else {
+            return Err(DatabaseError::MappingNeedsPostgres);
+        };
+        let pool = postgres::open(url, settings).await?;
+        let checked = mapping.check(&pool).await;
+        pool.close().await;
+        checked.map(drop).map_err(DatabaseError::Mapping)
     }
 
     /// Closes every connection, after those that are in use came back.

@@ -7,6 +7,7 @@
 //!   Database (SQLite | PostgreSQL) ──▶ faults ────────┴──▶ rescue ──▶ Status{ErrorInfo, BadRequest, RetryInfo}
 //!   file.toml ──▶ SettingsFile ──▶ settings, or every fault at once
 //!   OutgoingCall ──▶ Gateway ──mTLS──▶ the city's gateway ──▶ other cities' services; Answer or Refusal back
+//!   mapping.toml, an office's own tables ──▶ mapping: records and named statements
 //!   dates, limits ──▶ calendar: the working days in which the law counts
 //! ```
 //!
@@ -21,6 +22,7 @@ mod connection;
 mod database;
 mod gateway;
 pub mod identifier;
+pub mod mapping;
 mod outbox;
 mod rescue;
 mod rule;
@@ -34,8 +36,8 @@ mod trust;
 pub use calendar::civil_date;
 pub use caller::{Asserted, Basis, Caller, ExchangeId, MetadataFault, Purpose};
 pub use database::{
-    Database, DatabaseError, DatabaseSettings, DatabaseUrl, FaultKind, Migrations, SqliteDatabase,
-    classify,
+    Database, DatabaseError, DatabaseSettings, DatabaseUrl, FaultKind, Migrations, SchemaName,
+    SqliteDatabase, classify,
 };
 pub use gateway::{
     AddressFault, Answer, CallRefusal, Destination, Gateway, GatewayAddress, GatewayChannel,
