@@ -27,7 +27,7 @@ pub(crate) async fn import(
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let bar = progress(file.metadata()?.len())?;
     let mut sheet = SheetReader::new(file)?;
-    let store = Store::open(&config.database).await?;
+    let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
     let cards = Cards::new(store, config.city, Clock::system(), config.terms);
     let mut import = Import {
         cards,
@@ -145,7 +145,7 @@ impl Import<'_> {
 /// Takes new cards into the stock and says how many were new.
 pub(crate) async fn stock(path: &Path, config: CardConfig) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let store = Store::open(&config.database).await?;
+    let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
     let cards = Cards::new(store, config.city, Clock::system(), config.terms);
     let added = cards.stock(file).await;
     cards.store().close().await;

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId, TrustDomain};
 use banqiao_kit::{
-    DEFAULT_DRAIN, DatabaseSettings, GatewaySettings, Section, SettingFaults, SettingsFile,
-    TrustSettings,
+    DEFAULT_DRAIN, DatabaseSettings, DatabaseUrl, GatewaySettings, Section, SettingFaults,
+    SettingsFile, TrustSettings,
     calendar::WorkCalendar,
     identifier::{DivisionCode, DivisionKind},
+    mapping::Mapping,
     read_telemetry,
 };
 use banqiao_telemetry::{Resource, TelemetrySettings};
@@ -18,6 +19,7 @@ use crate::{
     entitlement::EntitlementTerms,
     pension::PensionSettings,
     request::parse_city,
+    store::CARD_MAPPING,
     verification::VerificationPolicy,
     watch::WatchSettings,
 };
@@ -41,6 +43,8 @@ pub struct CardConfig {
     pub trust: TrustSettings,
     /// `[database]`.
     pub database: DatabaseSettings,
+    /// The mapping of the bureau's own tables (`mapping`, a file); none: the cards are in this service's tables.
+    pub mapping: Option<Mapping>,
     /// `[card]`: `temporary_loss_social`, `temporary_loss_financial`.
     pub terms: LossTerms,
     /// `[card]`: systems of other cities whose identity verifications are recognised (`verifiers`), and for how long one is taken
@@ -91,6 +95,7 @@ impl CardConfig {
         let drain = top.duration("drain", DEFAULT_DRAIN, Duration::ZERO..=HOUR);
         let trust = TrustSettings::read(&mut top.section("identity"));
         let database = DatabaseSettings::read(&mut top.section("database"));
+        let mapping = read_mapping(top, database.as_ref());
         let mut card = top.section("card");
         let terms = LossTerms {
             social: card.duration(
@@ -154,6 +159,7 @@ impl CardConfig {
             drain,
             trust: trust?,
             database: database?,
+            mapping,
             terms,
             verifiers: (verifiers, validity),
             new_card_years,
@@ -185,6 +191,23 @@ fn read_verifiers(card: &mut Section<'_>) -> Vec<SpiffeId> {
         );
         Vec::new()
     })
+}
+
+/// Reads the file of the mapping; its faults come with the file's key before their own.
+fn read_mapping(top: &mut Section<'_>, database: Option<&DatabaseSettings>) -> Option<Mapping> {
+    let path = top.optional_path("mapping")?;
+    if database.is_some_and(|database| matches!(database.url, DatabaseUrl::Sqlite(_))) {
+        top.fault("mapping", "needs PostgreSQL in database.url: the bureau's tables and the service's own are one database");
+    }
+    match Mapping::read(&path, &CARD_MAPPING) {
+        Ok(mapping) => Some(mapping),
+        Err(faults) => {
+            for fault in faults.0 {
+                top.fault("mapping", fault.to_string());
+            }
+            None
+        }
+    }
 }
 
 fn read_city(top: &mut Section<'_>) -> Option<CityCode> {
@@ -233,8 +256,6 @@ fn read_cities(top: &mut Section<'_>) -> BTreeMap<String, CityCode> {
 
 #[cfg(test)]
 mod tests {
-    use banqiao_kit::DatabaseUrl;
-
     use super::*;
 
     const WHOLE: &str = r#"

@@ -131,14 +131,14 @@ impl Cards {
         let mut rest = lines;
         while !rest.is_empty() {
             let (run, after) = rest.split_at(distinct(rest));
-            outcomes.extend(self.import_run(run, actor).await?);
+            outcomes.extend(self.import_apart(run, actor).await?);
             rest = after;
         }
         Ok(outcomes)
     }
 
     /// Lines that name each card and chip at most once, so that no line depends on another.
-    async fn import_run(
+    pub(crate) async fn import_run(
         &self,
         lines: &[ImportCardsRequest],
         actor: &Actor,

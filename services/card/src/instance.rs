@@ -97,7 +97,7 @@ impl Instance {
             Telemetry::build(config.telemetry, clock.clone()).map_err(RunError::Telemetry)?;
         let server = Server::bind(config.listen, config.trust, telemetry.clone(), clock);
         let server = server.await.map_err(RunError::Server)?.drain(config.drain);
-        let store = Store::open(&config.database)
+        let store = Store::open_mapped(&config.database, config.mapping.as_ref())
             .await
             .map_err(RunError::Database)?;
         let stopping = CancellationToken::new();

@@ -22,6 +22,7 @@ mod config;
 pub mod eligibility;
 pub mod entitlement;
 mod import;
+mod importer;
 mod instance;
 mod life;
 mod loss;
@@ -44,6 +45,7 @@ pub use cities::Cities;
 pub use columns::ColumnReader;
 pub use config::CardConfig;
 pub use import::{IMPORT_BATCH, ImportCounts, LineOutcome};
+pub use importer::{Importer, Outcomes};
 pub use instance::{Instance, RunError, run};
 pub use life::{Applied, CardLifeServer};
 pub use loss::ReportError;
@@ -53,8 +55,8 @@ pub use service::{CardServer, DOMAIN, MAX_IMPORT_LINES};
 pub use sheet::{COLUMNS, RefusedReport, SheetError, SheetLine, SheetReader, write_sheet};
 pub use stock::StockError;
 pub use store::{
-    Actor, Blank, Cause, Change, FirstAnswer, Life, NewChange, Part, Report, ReportAnswer, Store,
-    StoreError, StoredCard, Use, Write,
+    Actor, Blank, CARD_MAPPING, Cause, Change, FirstAnswer, Life, NewChange, Page, Part, Report,
+    ReportAnswer, Store, StoreError, StoredCard, Use, Write,
 };
 pub use verification::{Verification, VerificationPolicy};
 pub use watch::{WatchSettings, Watches};

@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use banqiao_card::CardConfig;
 use banqiao_directory::{CityCode, Clock};
-use banqiao_kit::{ServiceIdentity, SettingFaults, stop_signal};
+use banqiao_kit::{Database, ServiceIdentity, SettingFaults, stop_signal};
 use banqiao_telemetry::{Chain, install_log};
 use clap::{Parser, Subcommand};
 
@@ -33,7 +33,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Reports every fault of a configuration file and of the certificates that it names; exits 64 on faults.
+    /// Reports every fault of a configuration file, of the certificates that it names, and of a mapping against its database; exits 64
+    /// on faults.
     Check {
         /// Configuration file.
         #[arg(value_name = "FILE")]
@@ -90,7 +91,9 @@ fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            if let Some(faults) = error.downcast_ref::<SettingFaults>() {
+            // Those of a mapping that does not fit its database come from below.
+            let mut chain = error.chain();
+            if let Some(faults) = chain.find_map(|cause| cause.downcast_ref::<SettingFaults>()) {
                 eprintln!("{faults}");
                 return ExitCode::from(EXIT_CONFIG);
             }
@@ -112,6 +115,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check { config } => {
             let config = CardConfig::read(&config)?;
+            if let Some(mapping) = &config.mapping {
+                runtime()?.block_on(Database::check_mapping(&config.database, mapping))?;
+            }
             ServiceIdentity::load(config.trust, Clock::system())
                 .map_err(|error| SettingFaults::of("identity", Chain(&error).to_string()))?;
             eprintln!("no fault found");

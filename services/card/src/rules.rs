@@ -8,7 +8,7 @@ use banqiao_kit::{
 
 use crate::{
     application, bulk, card, columns, eligibility, entitlement, import, life, loss, pension,
-    request, service, sheet, state, stock, verification, watch,
+    request, service, sheet, state, stock, store, verification, watch,
 };
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
@@ -28,6 +28,7 @@ pub fn rulebook() -> Rulebook {
             import::rules(),
             sheet::rules(),
             stock::rules(),
+            store::rules(),
             service::rules(),
             watch::rules(),
             entitlement::rules(),

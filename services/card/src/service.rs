@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use banqiao_directory::TrustDomain;
 use banqiao_kit::{CallError, Caller, ExchangeId, Refusal, Rule, RuleTable, civil_date, rescue};
 use banqiao_proto::card::v1::{
-    ImportCardsRequest, ImportCardsResponse, ReportLossRequest, ReportLossResponse,
+    ImportCardsRequest, ImportCardsResponse, ImportResult, ReportLossRequest, ReportLossResponse,
     VerifyCardRequest, VerifyCardResponse, WatchCardStatesRequest, WatchCardStatesResponse,
     card_service_server::CardService,
 };
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     cards::Cards,
     import::{IMPORT_BATCH, ImportCounts},
+    importer::Outcomes,
     request::{LossReport, Verify, WatchFrom},
     store::Actor,
     watch::Watches,
@@ -108,42 +109,60 @@ impl CardServer {
             city: self.cards.city(),
             call,
         };
-        let mut counts = ImportCounts::default();
-        let mut results = Vec::new();
+        let mut results = Results::default();
+        let mut import = self.cards.importer(&actor);
         let mut batch = Vec::with_capacity(IMPORT_BATCH);
-        loop {
-            let line = lines.message().await;
+        let mut taken = 0;
+        while let Some(line) = lines.message().await.transpose() {
             let line = line.map_err(|status| CallError::CallerBrokeOff(Box::new(status)))?;
-            let ended = line.is_none();
-            batch.extend(line);
-            if batch.len() == IMPORT_BATCH || ended {
-                let outcomes = self.cards.import(&batch, &actor).await?;
-                for (line, outcome) in batch.drain(..).zip(outcomes) {
-                    let result = outcome.result(line.line);
-                    counts.add(&result);
-                    results.push(result);
-                }
-            }
-            if ended {
-                let ImportCounts {
-                    created,
-                    updated,
-                    unchanged,
-                    refused,
-                } = counts;
-                return Ok(ImportCardsResponse {
-                    results,
-                    created,
-                    updated,
-                    unchanged,
-                    refused,
-                });
-            }
-            if results.len() + batch.len() > MAX_IMPORT_LINES {
+            batch.push(line);
+            taken += 1;
+            if taken > MAX_IMPORT_LINES {
+                // Those before stay.
+                import.finish().await?;
                 return Err(IMPORT_TOO_LONG.because(format!(
                     "a call takes {MAX_IMPORT_LINES} lines; those before stay"
                 )));
             }
+            if batch.len() == IMPORT_BATCH {
+                results.add(import.take(std::mem::take(&mut batch)).await?);
+            }
+        }
+        results.add(import.take(batch).await?);
+        results.add(import.finish().await?);
+        Ok(results.response())
+    }
+}
+
+/// Counts of an import, and one result for each line.
+#[derive(Default)]
+struct Results {
+    counts: ImportCounts,
+    results: Vec<ImportResult>,
+}
+
+impl Results {
+    fn add(&mut self, outcomes: Outcomes) {
+        for (line, outcome) in outcomes {
+            let result = outcome.result(line);
+            self.counts.add(&result);
+            self.results.push(result);
+        }
+    }
+
+    fn response(self) -> ImportCardsResponse {
+        let ImportCounts {
+            created,
+            updated,
+            unchanged,
+            refused,
+        } = self.counts;
+        ImportCardsResponse {
+            results: self.results,
+            created,
+            updated,
+            unchanged,
+            refused,
         }
     }
 }

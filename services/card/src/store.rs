@@ -5,20 +5,25 @@
 //! their SQL.
 
 mod cause;
+mod mapped;
 mod postgres;
 mod row;
 mod sqlite;
 
 pub use cause::Cause;
+use std::sync::Arc;
 
 use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
     CallError, Database, DatabaseError, DatabaseSettings, ExchangeId, FaultKind, Migrations,
-    classify,
+    Refusal, Rule, RuleTable, Violation, classify, mapping::Mapping,
 };
 use banqiao_proto::card::v1::{CardFunction, VerificationMethod};
 use tokio::sync::watch;
 use uuid::Uuid;
+
+use mapped::Bureau;
+pub use mapped::CARD_MAPPING;
 
 use crate::{
     card::{Card, CardNumber, ChipCode},
@@ -53,6 +58,10 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "eligibility",
             include_str!("../migrations/postgres/0008_eligibility.sql"),
+        ),
+        (
+            "mapping",
+            include_str!("../migrations/postgres/0009_mapping.sql"),
         ),
     ],
     sqlite: &[
@@ -292,12 +301,33 @@ pub enum StoreError {
     /// The record breaks a rule that every writer keeps.
     #[error("a stored record has an impossible {0}")]
     Corrupt(&'static str),
+    /// The mapping of the bureau's tables has no statement for this.
+    #[error("the mapping has no statement {0}")]
+    NotMapped(&'static str),
     /// The operating system gives no random bytes.
     #[error("no random bytes for a new record")]
     NoRandomBytes,
     /// The database is away or overloaded.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// A record of the bureau's tables is not as its mapping says, or the bureau's tables refuse one.
+    #[error("a record of the mapped tables cannot be used: {0}")]
+    Unreadable(&'static str),
+}
+
+impl StoreError {
+    /// What is wrong with a record, where it is the record and not the store.
+    pub(crate) fn of_a_record(&self) -> Option<Violation> {
+        let (field, refusal) = match self {
+            Self::NotMapped(_) => ("card", &NOT_MAPPED),
+            Self::Unreadable(field) => (*field, &RECORD_UNREADABLE),
+            _ => return None,
+        };
+        Some(Violation {
+            field: field.into(),
+            rule: &refusal.rule,
+        })
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -320,14 +350,54 @@ impl From<StoreError> for CallError {
             StoreError::Broken(_) | StoreError::Corrupt(_) | StoreError::NoRandomBytes => {
                 Self::Internal(error.into())
             }
+            StoreError::Unreadable(field) => {
+                RECORD_UNREADABLE.because(format!("the record of this card at its city: {field}"))
+            }
+            StoreError::NotMapped(statement) => {
+                NOT_MAPPED.because(format!("this city's mapping has no statement {statement}"))
+            }
         }
     }
+}
+
+static RECORD_UNREADABLE: Refusal = Refusal::conflict(Rule::design(
+    "RECORD_UNREADABLE",
+    "a record whose codes, dates or numbers the city's mapping does not know is refused and never guessed",
+    "card service, mapping",
+)
+.remedy("ask the issuing city: its service's log names the column and the code"));
+static NOT_MAPPED: Refusal = Refusal::conflict(
+    Rule::design(
+        "NOT_MAPPED",
+        "where a city serves its own tables, only what it named a statement for is written",
+        "card service, mapping",
+    )
+    .remedy("ask the issuing city to name the statement in its mapping"),
+);
+
+pub(crate) fn rules() -> RuleTable {
+    RuleTable::new("A city's own tables")
+        .refusal(&RECORD_UNREADABLE, &["every method"])
+        .refusal(&NOT_MAPPED, &["every method"])
+}
+
+/// Cards in the order of their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The cards.
+    pub cards: Vec<StoredCard>,
+    /// Number and field of records that cannot be used, on mapped tables only.
+    pub unreadable: Vec<(String, &'static str)>,
+    /// The number after which the next page begins; none at the end.
+    pub last: Option<String>,
 }
 
 /// The database of a city's cards. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
+    /// The bureau's own tables, where the cards are in them.
+    bureau: Option<Arc<Bureau>>,
     /// Number of the newest change that this process knows of.
     head: watch::Sender<i64>,
 }
@@ -338,9 +408,28 @@ impl Store {
     /// # Errors
     /// See [`DatabaseError`].
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
+        Self::open_mapped(settings, None).await
+    }
+
+    /// Opens the database, and checks the mapping where the cards are in the bureau's own tables.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn open_mapped(
+        settings: &DatabaseSettings,
+        mapping: Option<&Mapping>,
+    ) -> Result<Self, DatabaseError> {
         let database = Database::open(settings, MIGRATIONS).await?;
+        let bureau = match (mapping, &database) {
+            (None, _) => None,
+            (Some(mapping), Database::Postgres(pool)) => {
+                Some(Arc::new(Bureau::open(pool, mapping).await?))
+            }
+            (Some(_), Database::Sqlite(_)) => return Err(DatabaseError::MappingNeedsPostgres),
+        };
         Ok(Self {
             database,
+            bureau,
             head: watch::Sender::new(0),
         })
     }
@@ -366,10 +455,33 @@ impl Store {
         numbers: &[&CardNumber],
         chips: &[&ChipCode],
     ) -> Result<Vec<StoredCard>, StoreError> {
-        match &self.database {
-            Database::Postgres(pool) => postgres::find_all(pool, numbers, chips).await,
-            Database::Sqlite(database) => sqlite::find_all(database, numbers, chips).await,
+        match (&self.database, &self.bureau) {
+            (Database::Postgres(pool), Some(bureau)) => bureau.find_all(pool, numbers, chips).await,
+            (Database::Postgres(pool), None) => postgres::find_all(pool, numbers, chips).await,
+            (Database::Sqlite(database), _) => sqlite::find_all(database, numbers, chips).await,
         }
+    }
+
+    /// Cards after a number, in the order in which the database keeps numbers, at most `limit`. An empty number begins.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn page(&self, after: &str, limit: i64) -> Result<Page, StoreError> {
+        let cards = match (&self.database, &self.bureau) {
+            (Database::Postgres(pool), Some(bureau)) => {
+                return bureau.page(pool, after, limit).await;
+            }
+            (Database::Postgres(pool), None) => postgres::page(pool, after, limit).await,
+            (Database::Sqlite(database), _) => sqlite::page(database, after, limit).await,
+        }?;
+        let last = cards
+            .last()
+            .map(|stored| stored.card.number.as_str().to_owned());
+        Ok(Page {
+            cards,
+            last,
+            ..Page::default()
+        })
     }
 
     /// The first answer to a report.
@@ -442,9 +554,12 @@ impl Store {
         now_us: i64,
         limit: i64,
     ) -> Result<Vec<StoredCard>, StoreError> {
-        match &self.database {
-            Database::Postgres(pool) => postgres::ended_losses(pool, now_us, limit).await,
-            Database::Sqlite(database) => sqlite::ended_losses(database, now_us, limit).await,
+        match (&self.database, &self.bureau) {
+            (Database::Postgres(pool), Some(bureau)) => {
+                bureau.ended_losses(pool, now_us, limit).await
+            }
+            (Database::Postgres(pool), None) => postgres::ended_losses(pool, now_us, limit).await,
+            (Database::Sqlite(database), _) => sqlite::ended_losses(database, now_us, limit).await,
         }
     }
 
@@ -497,7 +612,7 @@ impl Store {
     /// was used meanwhile. See [`StoreError`] for the rest.
     pub async fn write(&self, write: &Write) -> Result<i64, StoreError> {
         let last = match &self.database {
-            Database::Postgres(pool) => postgres::write(pool, write).await,
+            Database::Postgres(pool) => postgres::write(pool, write, self.bureau.as_deref()).await,
             Database::Sqlite(database) => sqlite::write(database, write).await,
         }?;
         self.advance(last);

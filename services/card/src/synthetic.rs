@@ -58,16 +58,25 @@ pub fn holders(
         return Err(SyntheticError::TooMany(most));
     }
     Ok((0..count).filter_map(move |index| {
-        let county = counties
-            .iter()
-            .cycle()
-            .nth(usize::try_from(index % number).ok()?)?;
-        holder(city, county, index, index / number, seed)
+        let county = counties.get(usize::try_from(index % number).ok()?)?;
+        of_county(city, county, index, index / number, seed)
     }))
 }
 
+/// One synthetic holder of a city; none when the city is not of the network or has fewer.
+pub fn holder(city: CityCode, index: u32, seed: u64) -> Option<CardRecord> {
+    let number = u32::try_from(Network::counties(city).count()).ok()?;
+    let place = usize::try_from(index.checked_rem(number)?).ok()?;
+    let county = Network::counties(city).nth(place)?;
+    let row = index / number;
+    if row >= BIRTH_DATES || index >= 999_999 {
+        return None;
+    }
+    of_county(city, county.code, index, row, seed)
+}
+
 /// The holder `index` of a city, the `row`-th of a county. None never happens within the limits above.
-fn holder(city: CityCode, county: &str, index: u32, row: u32, seed: u64) -> Option<CardRecord> {
+fn of_county(city: CityCode, county: &str, index: u32, row: u32, seed: u64) -> Option<CardRecord> {
     let mut draw = Draw::new(seed, city, index);
     // 7,919 is prime to the number of dates, so that neighbours in the list are years apart and nobody's date repeats.
     let dates = u64::from(BIRTH_DATES);
@@ -206,6 +215,8 @@ mod tests {
         assert_ne!(some(1), some(2));
         let more: Vec<_> = holders(city, 80, 1).unwrap().take(50).collect();
         assert_eq!(some(1), more);
+        let single: Vec<_> = (0..50).filter_map(|index| holder(city, index, 1)).collect();
+        assert_eq!(some(1), single);
     }
 
     #[test]
@@ -215,6 +226,7 @@ mod tests {
             holders(weihai, 87_661, 0).err(),
             Some(SyntheticError::TooMany(87_660))
         );
+        assert_eq!(holder(weihai, 87_660, 0), None);
         let jinan: CityCode = "370100".parse().unwrap();
         assert_eq!(
             holders(jinan, 1, 0).err(),

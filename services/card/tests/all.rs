@@ -9,6 +9,8 @@
 
 #[path = "all/benefit_calls.rs"]
 mod benefit_calls;
+#[path = "all/bureau.rs"]
+mod bureau;
 #[path = "all/certificates.rs"]
 mod certificates;
 #[path = "all/command_line.rs"]
@@ -27,6 +29,8 @@ mod lasting;
 mod lives;
 #[path = "all/losses.rs"]
 mod losses;
+#[path = "all/mapping.rs"]
+mod mapping;
 #[path = "all/model.rs"]
 mod model;
 #[path = "all/no_stop.rs"]

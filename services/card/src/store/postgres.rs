@@ -2,11 +2,12 @@
 //! the row of the head, which is always taken after the cards.
 
 use banqiao_directory::SpiffeId;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Blank, Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard, Write,
+    Blank, Bureau, Change, FirstAnswer, NewChange, Report, ReportAnswer, StoreError, StoredCard,
+    Write,
     row::{
         BlankRow, CardRow, ChangeRow, ReportRow, card_columns, change_columns, columns,
         part_number, report_columns, state_number,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 pub(super) async fn find_all(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     numbers: &[&CardNumber],
     chips: &[&ChipCode],
 ) -> Result<Vec<StoredCard>, StoreError> {
@@ -34,7 +35,7 @@ pub(super) async fn find_all(
             .collect::<Vec<_>>(),
     )
     .bind(chips.iter().map(|chip| chip.as_str()).collect::<Vec<_>>())
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(StoredCard::try_from).collect()
 }
@@ -160,8 +161,46 @@ pub(super) async fn head(pool: &PgPool) -> Result<i64, StoreError> {
     Ok(query.fetch_one(pool).await?)
 }
 
-pub(super) async fn write(pool: &PgPool, write: &Write) -> Result<i64, StoreError> {
+pub(super) async fn page(
+    pool: &PgPool,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<StoredCard>, StoreError> {
+    let rows: Vec<CardRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        card_columns!(),
+        " FROM card WHERE card_number > $1 ORDER BY card_number LIMIT $2"
+    ))
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(StoredCard::try_from).collect()
+}
+
+/// The secret of this database's mapping: the one that is there, or else the new one.
+pub(super) async fn mapping_secret(pool: &PgPool, new: [u8; 32]) -> Result<[u8; 32], sqlx::Error> {
+    sqlx::query("INSERT INTO mapping_secret (id, secret) VALUES (1, $1) ON CONFLICT DO NOTHING")
+        .bind(&new[..])
+        .execute(pool)
+        .await?;
+    let query = sqlx::query_scalar("SELECT secret FROM mapping_secret WHERE id = 1");
+    let secret: Vec<u8> = query.fetch_one(pool).await?;
+    let length = |_| sqlx::Error::Decode("a secret has 32 bytes".into());
+    secret.try_into().map_err(length)
+}
+
+pub(super) async fn write(
+    pool: &PgPool,
+    write: &Write,
+    bureau: Option<&Bureau>,
+) -> Result<i64, StoreError> {
     let mut transaction = pool.begin().await?;
+    let through = match bureau {
+        Some(bureau) => Some(bureau.write_through(&mut transaction, write).await?),
+        None => None,
+    };
+    let write = through.as_ref().unwrap_or(write);
     insert(&mut transaction, &write.inserts).await?;
     update(&mut transaction, &write.updates).await?;
     let last = append(&mut transaction, &write.changes).await?;
@@ -212,7 +251,7 @@ fn lives(cards: &[StoredCard]) -> (Vec<i16>, Vec<bool>, Vec<Option<&str>>, Vec<O
     arrays
 }
 
-async fn insert(
+pub(super) async fn insert(
     transaction: &mut Transaction<'_, Postgres>,
     cards: &[StoredCard],
 ) -> Result<(), StoreError> {
@@ -266,7 +305,7 @@ async fn insert(
     Ok(())
 }
 
-async fn update(
+pub(super) async fn update(
     transaction: &mut Transaction<'_, Postgres>,
     cards: &[StoredCard],
 ) -> Result<(), StoreError> {

@@ -172,6 +172,23 @@ pub(super) async fn history(
     rows.into_iter().map(Change::try_from).collect()
 }
 
+pub(super) async fn page(
+    database: &SqliteDatabase,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<StoredCard>, StoreError> {
+    let rows: Vec<CardRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        card_columns!(),
+        " FROM card WHERE card_number > ? ORDER BY card_number LIMIT ?"
+    ))
+    .bind(after)
+    .bind(limit)
+    .fetch_all(database.readers())
+    .await?;
+    rows.into_iter().map(StoredCard::try_from).collect()
+}
+
 pub(super) async fn head(database: &SqliteDatabase) -> Result<i64, StoreError> {
     let query = sqlx::query_scalar("SELECT seq FROM change_head WHERE id = 1");
     Ok(query.fetch_one(database.readers()).await?)

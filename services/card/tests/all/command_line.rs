@@ -17,7 +17,9 @@ use banqiao_proto::card::v1::LossKind;
 use tempfile::TempDir;
 
 use crate::{
+    bureau,
     certificates::{Certificates, ISSUER, WINDOW, lines, request},
+    postgres::Postgres,
     scene::{config_text, loss, verify_request},
 };
 
@@ -177,6 +179,53 @@ fn check_reports_every_fault_at_once_and_exits_64() {
         card(&["serve", "--config", "none.toml"], at).status.code(),
         Some(64)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_compares_a_mapping_with_the_database() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let url = postgres.create("bureau");
+    bureau::create(&url).await;
+    let certificates = Certificates::of_qingdao();
+    let at = certificates.folder.path();
+    let url = url.replace("user=postgres", "user=card");
+    let config =
+        config_text(&url).replacen("[identity]", "mapping = \"mapping.toml\"\n[identity]", 1);
+    let config = config.replace("[card]", "schema = \"banqiao_card\"\n[card]");
+    fs::write(at.join("card.toml"), config).unwrap();
+    fs::write(at.join("mapping.toml"), bureau::MAPPING).unwrap();
+    let checked = card(&["check", "card.toml"], at);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    let faulty = bureau::MAPPING
+        .replace("\"AAC003\"", "\"AAC099\"")
+        .replace("aaz502 = :social_state", "aaz599 = :social_state");
+    fs::write(at.join("mapping.toml"), faulty).unwrap();
+    for arguments in [
+        &["check", "card.toml"][..],
+        &["serve", "--config", "card.toml"],
+    ] {
+        let checked = card(arguments, at);
+        assert_eq!(checked.status.code(), Some(64));
+        let faults = text(&checked.stderr);
+        for fault in [
+            "card.name: there is no column AAC099",
+            "statements.set_card_state: the database does not take it",
+            "statements.update_card: the database does not take it",
+        ] {
+            assert!(faults.contains(fault), "{faults}");
+        }
+    }
+    // A fault of the file itself.
+    fs::write(
+        at.join("mapping.toml"),
+        bureau::MAPPING.replace("name = \"AAC003\"", ""),
+    )
+    .unwrap();
+    let checked = card(&["check", "card.toml"], at);
+    assert_eq!(checked.status.code(), Some(64));
+    assert!(text(&checked.stderr).contains("mapping: card.name: is required"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

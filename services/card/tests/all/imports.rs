@@ -1,7 +1,7 @@
 //! Imports.
 
 use banqiao_card::{Cause, ImportCounts, LineOutcome, synthetic};
-use banqiao_proto::card::v1::{CardRecord, CardState, ImportOutcome, LossKind};
+use banqiao_proto::card::v1::{CardRecord, CardState, ImportCardsRequest, ImportOutcome, LossKind};
 use futures_util::future::join_all;
 
 use crate::scene::{DAY, Scene, loss, qingdao, report};
@@ -247,7 +247,7 @@ pub(crate) async fn imports_at_once_agree(scene: Scene) {
     let records: Vec<CardRecord> = synthetic::holders(qingdao(), 600, 1).unwrap().collect();
     let lines: Vec<_> = (1..)
         .zip(&records)
-        .map(|(line, card)| banqiao_proto::card::v1::ImportCardsRequest {
+        .map(|(line, card)| ImportCardsRequest {
             line,
             card: Some(card.clone()),
         })
@@ -265,4 +265,41 @@ pub(crate) async fn imports_at_once_agree(scene: Scene) {
         assert_eq!(created, 1, "line {line}");
     }
     assert_eq!(scene.cards.store().poll_head().await.unwrap(), 1_200);
+}
+
+pub(crate) async fn the_last_line_of_a_card_wins_however_long_the_file_is(scene: Scene) {
+    let records: Vec<CardRecord> = synthetic::holders(qingdao(), 40, 1).unwrap().collect();
+    let actor = scene.cards.own_actor();
+    let mut import = scene.cards.importer(&actor);
+    let mut outcomes = Vec::new();
+    let mut number = 0;
+    // Each batch repeats half of the one before it in another state.
+    for (state, part) in [
+        (CardState::Normal, &records[..20]),
+        (CardState::Lost, &records[10..30]),
+        (CardState::Normal, &records[20..]),
+    ] {
+        let lines = part.iter().map(|record| {
+            number += 1;
+            ImportCardsRequest {
+                line: number,
+                card: Some(in_state(record, state)),
+            }
+        });
+        outcomes.extend(import.take(lines.collect()).await.unwrap());
+    }
+    outcomes.extend(import.finish().await.unwrap());
+    let lines: Vec<_> = outcomes.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, (1..=60).collect::<Vec<_>>());
+    for (line, outcome) in &outcomes {
+        let repeated = matches!(line, 21..=30 | 41..=50);
+        let expected = if repeated {
+            LineOutcome::Updated
+        } else {
+            LineOutcome::Created
+        };
+        assert_eq!(*outcome, expected, "{line}");
+    }
+    assert_eq!(scene.state_of(&records[15]).await.0, CardState::Lost);
+    assert_eq!(scene.state_of(&records[25]).await.0, CardState::Normal);
 }

@@ -10,7 +10,7 @@ use banqiao_card::{
     LossTerms, Store, VerificationPolicy, Verify, WatchSettings, Watches, synthetic,
 };
 use banqiao_directory::{CityCode, ManualClock};
-use banqiao_kit::{CallError, Caller, DatabaseSettings, civil_date};
+use banqiao_kit::{CallError, Caller, DatabaseSettings, civil_date, mapping::Mapping};
 use banqiao_proto::card::v1::{
     self as proto, CardKey, CardRecord, CardState, IdentityVerification, ImportCardsRequest,
     LossKind, ReportLossRequest, ReportLossResponse, VerificationMethod, VerifyCardRequest,
@@ -18,6 +18,8 @@ use banqiao_proto::card::v1::{
 };
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
+
+use crate::bureau;
 
 /// 2026-11-23 12:00 in the cities.
 pub(crate) const NOON: i64 = 1_795_406_400_000_000;
@@ -31,6 +33,7 @@ pub(crate) struct Scene {
     pub(crate) cards: Cards,
     pub(crate) clock: ManualClock,
     pub(crate) settings: DatabaseSettings,
+    pub(crate) mapping: Option<Mapping>,
     pub(crate) stopping: CancellationToken,
     /// Makes numbers of cards.
     serial: AtomicU64,
@@ -105,14 +108,26 @@ impl Scene {
     }
 
     pub(crate) async fn open(url: &str) -> Self {
-        let settings = DatabaseSettings::new(url.parse().unwrap());
+        Self::open_with(DatabaseSettings::new(url.parse().unwrap()), None).await
+    }
+
+    /// The cards are in a bureau's own tables.
+    pub(crate) async fn open_mapped(url: &str) -> Self {
+        bureau::create(url).await;
+        Self::open_with(bureau::settings(url), Some(bureau::mapping())).await
+    }
+
+    async fn open_with(settings: DatabaseSettings, mapping: Option<Mapping>) -> Self {
         let clock = ManualClock::new(NOON);
-        let store = Store::open(&settings).await.unwrap();
+        let store = Store::open_mapped(&settings, mapping.as_ref())
+            .await
+            .unwrap();
         let cards = Cards::new(store, qingdao(), clock.clock(), TERMS).recognising(policy());
         Self {
             cards,
             clock,
             settings,
+            mapping,
             stopping: CancellationToken::new(),
             serial: AtomicU64::new(1),
         }
@@ -120,7 +135,9 @@ impl Scene {
 
     /// Another replica: its own connections to the same database, the same clock.
     pub(crate) async fn replica(&self) -> Cards {
-        let store = Store::open(&self.settings).await.unwrap();
+        let store = Store::open_mapped(&self.settings, self.mapping.as_ref())
+            .await
+            .unwrap();
         Cards::new(store, qingdao(), self.clock.clock(), TERMS).recognising(policy())
     }
 

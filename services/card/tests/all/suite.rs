@@ -1,4 +1,4 @@
-//! Every case on SQLite, one test each; and all of them on one PostgreSQL server, a database each.
+//! Every case on SQLite, one test each; all of them on a PostgreSQL server; and all of them on one through the mapping of a bureau's own tables.
 
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -15,24 +15,18 @@ async fn on_sqlite<F: Future<Output = ()>>(case: impl FnOnce(Scene) -> F) {
     case(scene).await;
 }
 
-macro_rules! suite {
-    ($($module:ident::$case:ident,)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                on_sqlite(crate::$module::$case).await;
-            }
-        )*
-
+/// Every case at once on one PostgreSQL server, in a database each.
+macro_rules! on_a_server {
+    ($name:ident, $open:path, $($module:ident::$case:ident,)*) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn everything_holds_on_postgresql() {
+        async fn $name() {
             let Some(postgres) = Postgres::start() else { return };
             let mut cases: Vec<(&str, tokio::task::JoinHandle<()>)> = Vec::new();
             let tasks = tokio_util::task::TaskTracker::new();
             $(
                 let url = postgres.create(&stringify!($case)[..40.min(stringify!($case).len())]);
                 cases.push((stringify!($case), tasks.spawn(async move {
-                    let scene = Scene::open(&url).await;
+                    let scene = $open(&url).await;
                     crate::$module::$case(scene).await;
                 })));
             )*
@@ -42,6 +36,20 @@ macro_rules! suite {
                 names.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err()).collect();
             assert!(failed.is_empty(), "{failed:?}");
         }
+    };
+}
+
+macro_rules! suite {
+    ($($module:ident::$case:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                on_sqlite(crate::$module::$case).await;
+            }
+        )*
+
+        on_a_server!(everything_holds_on_postgresql, Scene::open, $($module::$case,)*);
+        on_a_server!(everything_holds_on_a_bureaus_own_tables, Scene::open_mapped, $($module::$case,)*);
     };
 }
 
@@ -77,6 +85,7 @@ suite! {
     imports::an_import_lifts_no_reported_loss,
     imports::a_reported_loss_ends_and_a_recorded_one_may_be_reported,
     imports::imports_at_once_agree,
+    imports::the_last_line_of_a_card_wins_however_long_the_file_is,
     lives::each_service_does_from_each_state_what_the_table_says,
     lives::the_financial_function_goes_its_own_way,
     lives::six_wrong_pins_in_a_row_lock_and_a_right_one_begins_anew,
@@ -107,3 +116,15 @@ suite! {
     watching::silence_moves_only_the_cursor,
     watching::watches_are_bounded_and_end_with_the_service,
 }
+
+on_a_server!(
+    what_a_bureaus_own_tables_ask_for_holds,
+    Scene::open_mapped,
+    mapping::the_bureaus_tables_hold_what_was_reported,
+    mapping::an_unknown_code_refuses_its_record_and_no_other,
+    mapping::a_change_by_the_bureaus_own_programs_counts,
+    mapping::bureau_and_history_change_together_or_not_at_all,
+    mapping::a_loss_that_the_bureau_ended_is_over,
+    mapping::evidence_stays_as_it_is_when_this_service_keeps_a_row,
+    mapping::every_mismatch_is_named_at_once,
+);

@@ -1,0 +1,33 @@
+-- A sample of a social-security bureau's tables, with the field names of 人力资源社会保障 where they are known. After each column:
+-- what it holds, and how certain its name is (Q read in a public source, M standard knowledge not read again, D this project's own).
+-- A real bureau keeps its tables as they are and writes a view like the last one.
+CREATE SCHEMA hrss;
+
+CREATE TABLE hrss.ac01 (                                    -- 个人基本信息 (M)
+    aac001 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- 个人编号 (M)
+    aac002 varchar(18) NOT NULL UNIQUE,                     -- 社会保障号码 (M)
+    aac003 varchar(200) NOT NULL,                           -- 姓名 (M)
+    aae036 timestamp NOT NULL DEFAULT now()                 -- 经办时间 (M)
+);
+
+CREATE TABLE hrss.card_base (                               -- 持卡信息 (D)
+    aaz500 varchar(32) PRIMARY KEY,                         -- 社会保障卡卡号 (M)
+    aac001 bigint NOT NULL REFERENCES hrss.ac01,            -- 个人编号 (M)
+    aaz501 varchar(32) NOT NULL UNIQUE,                     -- 卡识别码 (M)
+    aaz502 char(1) NOT NULL,                                -- 卡应用状态 (Q; its codes were not found, those of the mapping are D)
+    bank_state char(1) NOT NULL,                            -- 金融功能状态 (D)
+    ecard boolean NOT NULL,                                 -- 已签发电子社保卡 (D)
+    aab301 varchar(12) NOT NULL,                            -- 行政区划 (M)
+    aae030 char(8) NOT NULL,                                -- 开始日期: 发卡日期, YYYYMMDD (M)
+    aae031 char(8) NOT NULL,                                -- 终止日期: 卡有效期, YYYYMMDD (M)
+    card_version varchar(16),                               -- 规范版本 (D)
+    aae036 timestamp NOT NULL DEFAULT now()                 -- 经办时间 (M)
+);
+
+CREATE INDEX card_base_person ON hrss.card_base (aac001);
+
+-- What the card service reads: one row a card. A join over keys keeps the indexes of both tables usable.
+CREATE VIEW hrss.card_for_network AS
+SELECT k.aaz500, k.aaz501, p.aac002, p.aac003, k.aab301, k.aae030, k.aae031, k.aaz502, k.bank_state, k.ecard, k.card_version
+FROM hrss.card_base k
+JOIN hrss.ac01 p ON p.aac001 = k.aac001;
