@@ -48,6 +48,11 @@ pub(crate) fn python() -> PathBuf {
     tool("BANQIAO_PYTHON", "venv/bin/python")
 }
 
+/// The client of logs that stands on Go's own libraries.
+pub(crate) fn log_client() -> PathBuf {
+    tool("BANQIAO_LOG_CLIENT", "log_client")
+}
+
 /// Flags by which every foreign client says who it is. Its files lie in `folder`.
 fn identity(city: &City, system: &str, folder: &Path) -> Vec<String> {
     city.credential(system)

@@ -16,7 +16,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::process::Command;
 
-use crate::clients::{python, repository};
+use crate::clients::{log_client, python, repository};
 
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = [0; 32];
@@ -378,7 +378,38 @@ async fn verify(folder: &Path, network: &Network, city: &City) -> Value {
         report["invalid"].is_null(),
         "{report}"
     );
+    // Go's libraries say the same, and they prove each leaf.
+    let witnesses = network.cities.iter().filter(|it| it.code != city.code);
+    let witnesses: Vec<String> = witnesses.map(|it| it.witness.verifier()).collect();
+    let go = go_says("tiles", folder, city, &witnesses).await;
+    assert_eq!(
+        report["invalid"].is_null(),
+        go["invalid"].is_null(),
+        "{report} {go}"
+    );
+    if go["invalid"].is_null() {
+        assert_eq!(go["proven"], report["size"]);
+        assert_eq!(
+            go["cosigned"].as_u64(),
+            report["cosigned"].as_array().map(|all| all.len() as u64)
+        );
+    }
     report
+}
+
+/// What the client on Go's libraries says.
+pub(crate) async fn go_says(what: &str, place: &Path, city: &City, witnesses: &[String]) -> Value {
+    let mut command = Command::new(log_client());
+    command.arg(what).arg(place);
+    command.args(["--log", &city.ledger.verifier()]);
+    for witness in witnesses {
+        command.args(["--witness", witness]);
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = output.await.unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.success(), said["invalid"].is_null(), "{said}");
+    said
 }
 
 /// What a gateway that is frozen says.
