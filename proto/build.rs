@@ -4,9 +4,10 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 26] = [
+const FILES: [&str; 27] = [
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
+    "banqiao/exchange/v1/outcome.proto",
     "banqiao/exchange/v1/reason.proto",
     "banqiao/directory/v1/directory.proto",
     "banqiao/directory/v1/grant.proto",

@@ -10,6 +10,8 @@
     reason = "a test says what it does on standard output, and what went wrong by panicking"
 )]
 
+#[path = "all/all_cities.rs"]
+mod all_cities;
 #[path = "all/archive.rs"]
 mod archive;
 #[path = "all/calls.rs"]

@@ -190,6 +190,34 @@ async fn grpcio_and_grpc_js_use_a_foreign_service_of_all_four_kinds() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpcio_asks_all_cities_at_once_and_reads_what_became_of_each() {
+    let mut scene = crate::all_cities::Scene::new(Plan::cities(3)).await;
+    let files = scene.network.folder().join("python-all");
+    std::fs::create_dir(&files).unwrap();
+    let qingdao = &scene.network.cities[0];
+    let mut flags = through(qingdao, "case-handling");
+    flags.extend(identity(qingdao, SYSTEM, &files));
+    flags.extend(["--to", "*"].map(str::to_owned));
+    let lines = run(&python(), "python/all_client.py", &flags).await;
+    let answered = |lines: &[Value]| {
+        let answered = lines
+            .iter()
+            .filter(|line| line["result"] == "CITY_RESULT_ANSWERED");
+        answered.count()
+    };
+    assert_eq!(answered(&lines), 3, "{lines:?}");
+    scene.network.cities[2].gateway_mut().kill().unwrap();
+    flags.extend(["--expect-status", "UNAVAILABLE"].map(str::to_owned));
+    flags.extend(["--expect-reason", "PARTIAL_RESULT"].map(str::to_owned));
+    let lines = run(&python(), "python/all_client.py", &flags).await;
+    assert_eq!(answered(&lines), 2, "{lines:?}");
+    let unreachable = lines
+        .iter()
+        .any(|line| line["outcome"] == "370700" && line["result"] == "CITY_RESULT_UNREACHABLE");
+    assert!(unreachable, "{lines:?}");
+}
+
 #[tokio::test]
 async fn grpcio_and_grpc_js_use_the_card_service() {
     let (network, cards) = Network::card(20).await.unwrap();

@@ -345,6 +345,8 @@ fn every_reason_is_provoked() {
         .map(|row| row.reason)
         // Only a gateway that lies provokes these.
         .chain(crate::receipts::PROVOKED)
+        // Only a call to all cities.
+        .chain(crate::all_cities::PROVOKED)
         .map(|reason| reason as i32)
         .collect();
     let missing: Vec<_> = reasons()

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use banqiao_proto::exchange::v1::Outcomes;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use tonic::{
     Code, Request, Status,
@@ -24,6 +25,7 @@ use crate::{
     connect::{self, TlsArgs},
     exit::{Exit, Stop},
     moment::parse_duration,
+    outcomes,
     reasons::code_name,
     text::json,
 };
@@ -49,7 +51,7 @@ pub struct CallCommand {
     /// The request: JSON, @FILE, or @- for standard input. Streaming methods take several values, one after another.
     #[arg(short, long, value_name = "JSON", default_value = "{}")]
     data: String,
-    /// Whom to call: a city code, such as 370200, or the SPIFFE ID of a system.
+    /// Whom to call: a city code, such as 370200, the SPIFFE ID of a system, or `all` (`*`) for every city at once.
     #[arg(long, value_name = "CITY", required_unless_present = "list")]
     to: Option<String>,
     /// Purpose code of the directory, such as benefit-eligibility.
@@ -75,6 +77,9 @@ pub struct CallCommand {
     /// Ask for the provider's receipt and write it here: `banqiao audit verify-receipt` checks it. The file must not exist.
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+    /// Write what became of each city (`--to all`) here, as JSON. The file must not exist.
+    #[arg(long, value_name = "FILE")]
+    outcomes: Option<PathBuf>,
     /// Further metadata.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
@@ -92,6 +97,11 @@ Example:
   banqiao call CardService/VerifyCard -d @request.json --to 370700 \\
     --purpose benefit-eligibility --basis 'statutory:社会保险法 art. 74' \\
     --gateway gateway.qingdao:8443 --cert hall.crt --key hall.key --ca ca.crt
+
+  banqiao call RuledService/Find -d '{}' --to all --deadline 10s ...
+
+With `--to all` messages are printed as they come, whichever city they are from, and what became of each city on standard
+error. Exit code 1 if any did not answer to the end: what it has is not known.
 
 Metadata is ASCII on the wire: other characters of --basis, --operator and --case are percent-encoded (UTF-8).
 
@@ -152,6 +162,16 @@ impl CallCommand {
         if let Some(path) = &self.receipt {
             keep_receipt(path, seen.receipt.as_deref(), err)?;
         }
+        if let Some(outcomes) = &seen.outcomes {
+            outcomes::table(outcomes).write(err)?;
+            if let Some(path) = &self.outcomes {
+                let cities = serde_json::json!({ "cities": outcomes::value(outcomes) });
+                let mut text = Vec::new();
+                json::write_pretty(&mut text, &cities)?;
+                text.push(b'\n');
+                keep(path, &text)?;
+            }
+        }
         let exchange = seen.exchange.as_deref().unwrap_or("none");
         writeln!(
             err,
@@ -168,8 +188,12 @@ impl CallCommand {
     /// The metadata of the call.
     fn metadata(&self) -> Result<MetadataMap, Stop> {
         let mut metadata = MetadataMap::new();
+        let to = match self.to.as_deref() {
+            Some("all") => Some("*".to_owned()),
+            _ => self.to.clone(),
+        };
         let reserved = [
-            ("banqiao-to", "--to", &self.to),
+            ("banqiao-to", "--to", &to),
             ("banqiao-purpose", "--purpose", &self.purpose),
             ("banqiao-basis", "--basis", &self.basis),
             ("banqiao-operator", "--operator", &self.operator),
@@ -244,6 +268,7 @@ async fn exchange(
 struct Seen {
     exchange: Option<String>,
     receipt: Option<Vec<u8>>,
+    outcomes: Option<Outcomes>,
 }
 
 impl Seen {
@@ -254,6 +279,9 @@ impl Seen {
         let receipt = metadata.get_bin("banqiao-receipt-bin");
         if let Some(receipt) = receipt.and_then(|value| value.to_bytes().ok()) {
             self.receipt = Some(receipt.to_vec());
+        }
+        if let Some(outcomes) = outcomes::of(metadata) {
+            self.outcomes = Some(outcomes);
         }
     }
 }
@@ -267,15 +295,7 @@ fn keep_receipt(
         writeln!(err, "no receipt came with the answer")?;
         return Ok(());
     };
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(receipt));
-    written.map_err(|error| {
-        let message = format!("the call was made, but {} was not written", path.display());
-        Stop::new(Exit::Failed, message).caused_by(error)
-    })?;
+    keep(path, receipt)?;
     writeln!(
         err,
         "receipt of {} bytes in {}",
@@ -283,6 +303,19 @@ fn keep_receipt(
         path.display()
     )?;
     Ok(())
+}
+
+/// Writes what came with an answer into a new file.
+fn keep(path: &Path, bytes: &[u8]) -> Result<(), Stop> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| {
+        let message = format!("the call was made, but {} was not written", path.display());
+        Stop::new(Exit::Failed, message).caused_by(error)
+    })
 }
 
 /// Waits until a call should have ended; for ever without a deadline.

@@ -23,6 +23,7 @@ pub mod moment;
 pub mod notekey;
 pub mod operate;
 pub mod ops;
+mod outcomes;
 pub mod pki;
 pub mod reasons;
 pub mod recover;

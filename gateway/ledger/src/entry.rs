@@ -125,6 +125,7 @@ pub(crate) fn normalise(entry: &mut Entry) {
     omit_empty(&mut entry.key);
     omit_empty(&mut entry.reconciled);
     omit_empty(&mut entry.erase);
+    omit_empty(&mut entry.outcomes);
 }
 
 /// Brings each string to normalisation form C.
@@ -184,6 +185,9 @@ fn normalise_strings(entry: &mut Entry) {
         nfc(&mut erase.approver);
         erase.floors.iter_mut().for_each(nfc);
     }
+    for outcome in entry.outcomes.iter_mut().flat_map(|it| &mut it.cities) {
+        nfc(&mut outcome.city);
+    }
     if let Some(epoch) = &mut entry.epoch {
         nfc(&mut epoch.predecessor);
         nfc(&mut epoch.checkpoint);
@@ -241,6 +245,9 @@ pub(crate) fn lengths(entry: &Entry) -> Result<(), EntryError> {
     }
     if let Some(reconciled) = &entry.reconciled {
         exact("reconciled.report_digest", &reconciled.report_digest, 32)?;
+    }
+    for outcome in entry.outcomes.iter().flat_map(|outcomes| &outcomes.cities) {
+        exact("outcomes.receipt_sha256", &outcome.receipt_sha256, 32)?;
     }
     for receipt in entry.epoch.iter().flat_map(|epoch| &epoch.receipts) {
         if receipt.len() != 32 {

@@ -140,6 +140,7 @@ impl Preparer {
             key: entry.key.take(),
             reconciled: entry.reconciled.take(),
             erase: entry.erase.take(),
+            outcomes: entry.outcomes.take(),
             ..Entry::default()
         };
         let prepared = Box::new(Prepared {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_policy::Grant;
 use banqiao_proto::ledger::v1::Side;
-use banqiao_telemetry::CallSpan;
+use banqiao_telemetry::{CallSpan, OTHER};
 use http::HeaderValue;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::{
     connection::Conn,
     receipts::Received,
     rights::Snapshot,
-    wire::{ExchangeId, Reserved},
+    wire::{ExchangeId, Reserved, Target},
 };
 
 /// What is known of a call. The layers fill it from the outside in.
@@ -74,6 +74,38 @@ impl Call {
             span,
             slot: None,
             conn,
+        }
+    }
+
+    /// The part of a call to all cities that goes to one of them: the same exchange, with that city as its peer.
+    pub(crate) fn to(&self, city: CityCode, deadline: Instant) -> Self {
+        let tracer = &self.conn.worker.shared.tracer;
+        let parent = self.span.traceparent();
+        let parent = parent.as_ref().and_then(|parent| parent.to_str().ok());
+        let reserved = self.reserved.clone().map(|known| Reserved {
+            to: Some(Target::City(city)),
+            // Its hash is part of the outcome.
+            want_receipt: true,
+            ..known
+        });
+        Self {
+            conn: Arc::clone(&self.conn),
+            started: self.started,
+            side: Side::Consumer,
+            exchange: self.exchange,
+            attempt: self.attempt,
+            path: Arc::clone(&self.path),
+            reserved,
+            client: self.client.clone(),
+            consumer_city: self.consumer_city,
+            provider: None,
+            snapshot: Arc::clone(&self.snapshot),
+            plan: None,
+            grant: None,
+            deadline: Some(deadline),
+            received: None,
+            span: tracer.start(parent, OTHER, banqiao_telemetry::Side::Consumer),
+            slot: None,
         }
     }
 

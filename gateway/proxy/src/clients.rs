@@ -27,6 +27,8 @@ pub(crate) struct Clients {
 pub(crate) struct Client {
     connections: AtomicUsize,
     calls: AtomicUsize,
+    /// Of them those to all cities.
+    fan_outs: AtomicUsize,
     limits: Arc<Limits>,
     refusals: Mutex<Refusals>,
 }
@@ -47,6 +49,10 @@ pub(crate) struct ConnectionSlot {
 /// A call that is counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct CallSlot(Arc<Client>);
+
+/// A call to all cities that is counted until this is dropped.
+#[derive(Debug)]
+pub(crate) struct FanOutSlot(Arc<Client>);
 
 impl Clients {
     pub(crate) fn new(limits: Arc<Limits>) -> Self {
@@ -82,6 +88,7 @@ impl ConnectionSlot {
             Arc::new(Client {
                 connections: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
+                fan_outs: AtomicUsize::new(0),
                 limits: Arc::clone(&clients.limits),
                 refusals: Mutex::new(Refusals {
                     left: clients.limits.refusals_per_minute,
@@ -112,6 +119,13 @@ impl Client {
         (before < self.limits.client_concurrency).then_some(slot)
     }
 
+    /// Counts a call to all cities. `None`: too many are open.
+    pub(crate) fn fan_out(self: &Arc<Self>) -> Option<FanOutSlot> {
+        let slot = FanOutSlot(Arc::clone(self));
+        let before = self.fan_outs.fetch_add(1, Ordering::Relaxed);
+        (before < self.limits.client_fan_outs).then_some(slot)
+    }
+
     /// Whether a refusal gets an entry of its own, or is only counted.
     pub(crate) fn refusal_is_entered(&self) -> bool {
         let mut refusals = self.refusals.lock();
@@ -127,6 +141,12 @@ impl Client {
         }
         refusals.left -= 1;
         true
+    }
+}
+
+impl Drop for FanOutSlot {
+    fn drop(&mut self) {
+        self.0.fan_outs.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

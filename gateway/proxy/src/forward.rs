@@ -25,7 +25,7 @@ use banqiao_directory::Idempotency;
 use banqiao_ledger::{Appended, receipt::Issued};
 use banqiao_proto::exchange::v1::Reason;
 use banqiao_proto::ledger::v1::{Direction, Side, Subject};
-use banqiao_telemetry::Side as MetricSide;
+use banqiao_telemetry::{InFlight, Side as MetricSide};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue};
@@ -33,13 +33,13 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::time::Instant;
 
-pub(crate) use responder::Responder;
+pub(crate) use flow::Flow;
+pub(crate) use guard::Stop;
+pub(crate) use headers::{EXCHANGE_ID, STATUS};
+pub(crate) use responder::{Gone, Responder};
+pub(crate) use source::{chunk, passed};
 
-use self::{
-    exchange::{Attempt, Finish, Intake},
-    flow::Flow,
-    guard::Stop,
-};
+use self::exchange::{Attempt, Finish, Intake};
 use crate::{
     call::Call,
     calls::Registered,
@@ -74,6 +74,7 @@ struct Forward {
     /// The last message, in milliseconds since the call began.
     active: AtomicU64,
     statement: Mutex<Statement>,
+    _in_flight: InFlight,
 }
 
 /// The receipts of this attempt.
@@ -104,10 +105,39 @@ pub(crate) async fn run(
     body: RecvStream,
     respond: SendResponse<Bytes>,
 ) {
-    let Some(plan) = call.plan.clone() else {
-        // Resolving sets the plan of every call that it lets through.
-        return;
-    };
+    let responder = Responder::new(respond);
+    if let Some(mut forward) = prepare(call, next, &headers, responder).await {
+        let (status, reason) = forward.carry(&headers, body).await;
+        forward.measure(status, reason);
+    }
+}
+
+/// Carries a permitted call whose request has been read whole.
+pub(crate) async fn run_held(
+    call: Call,
+    next: Next,
+    headers: HeaderMap,
+    request: Vec<Bytes>,
+    responder: Responder,
+) {
+    if let Some(mut forward) = prepare(call, next, &headers, responder).await {
+        let (status, reason) = match forward.whole(request) {
+            Ok(intake) => forward.carry_on(intake, &headers).await,
+            Err(stop) => forward.stopped_early(stop).await,
+        };
+        forward.measure(status, reason);
+    }
+}
+
+/// A call with what it is carried by. `None`: it was refused and answered.
+async fn prepare(
+    call: Call,
+    next: Next,
+    headers: &HeaderMap,
+    responder: Responder,
+) -> Option<Forward> {
+    // Resolving sets the plan of every call that it lets through.
+    let plan = call.plan.clone()?;
     let mask = match call
         .grant
         .as_ref()
@@ -120,8 +150,8 @@ pub(crate) async fn run(
                 format!("the grant names fields that the method does not have: {error}"),
             );
             let receipt = record::refused(&call, &refusal).await;
-            rescue::answer(call, &refusal, receipt, respond);
-            return;
+            rescue::answer(call, &refusal, receipt, &responder);
+            return None;
         }
     };
     let peer = Arc::clone(&call.conn.peer);
@@ -133,23 +163,21 @@ pub(crate) async fn run(
         .shared
         .metrics
         .in_flight(metric_side(&call));
-    let mut forward = Forward {
-        flows: Mutex::new(Flows::new(&plan, &headers, mask.is_some(), &call)),
+    Some(Forward {
+        flows: Mutex::new(Flows::new(&plan, headers, mask.is_some(), &call)),
         call,
         next,
         plan,
         mask,
-        responder: Responder::new(respond),
+        responder,
         progress: Progress::default(),
         registered,
         opened: AtomicBool::new(false),
         retried: AtomicBool::new(false),
         active: AtomicU64::new(0),
         statement: Mutex::default(),
-    };
-    let (status, reason) = forward.carry(&headers, body).await;
-    forward.measure(status, reason);
-    drop(in_flight);
+        _in_flight: in_flight,
+    })
 }
 
 impl Flows {
@@ -172,10 +200,14 @@ impl Flows {
 impl Forward {
     /// The whole way. Returns the status and the reason that the call ended with.
     async fn carry(&mut self, headers: &HeaderMap, body: RecvStream) -> (u32, Reason) {
-        let mut intake = match self.intake(body).await {
-            Ok(intake) => intake,
-            Err(stop) => return self.stopped_early(stop).await,
-        };
+        match self.intake(body).await {
+            Ok(intake) => self.carry_on(intake, headers).await,
+            Err(stop) => self.stopped_early(stop).await,
+        }
+    }
+
+    /// The way from the moment that the request is held, or known to flow.
+    async fn carry_on(&mut self, mut intake: Intake, headers: &HeaderMap) -> (u32, Reason) {
         if let Some(refusal) = self.contradiction() {
             return self.refuse(refusal).await;
         }
@@ -468,7 +500,7 @@ impl Forward {
         head: http::Response<()>,
         body: Vec<Bytes>,
         trailers: Option<HeaderMap>,
-    ) -> Result<(), responder::Gone> {
+    ) -> Result<(), Gone> {
         let Some(trailers) = trailers else {
             return self.responder.headers(head, true);
         };

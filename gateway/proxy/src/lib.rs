@@ -14,6 +14,7 @@
 mod accept;
 mod admit;
 mod adopt;
+mod all;
 mod authorise;
 mod call;
 mod calls;

@@ -91,7 +91,7 @@ pub(crate) async fn serve(
     let mut call = Call::begin(Arc::clone(&conn), parts.uri.path(), span);
     if let Err(refusal) = identity::check(&mut call) {
         let receipt = record::refused(&call, &refusal).await;
-        rescue::answer(call, &refusal, receipt, respond);
+        rescue::answer(call, &refusal, receipt, &Responder::new(respond));
         return;
     }
     let registered = conn.worker.calls.register(Arc::clone(&conn.peer), None);

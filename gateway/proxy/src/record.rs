@@ -18,7 +18,7 @@ use banqiao_ledger::{
 };
 use banqiao_proto::{
     ReasonTable,
-    exchange::v1::Reason,
+    exchange::v1::{Outcomes, Reason},
     ledger::v1::{
         Decision, Direction, Entry, Kind, Party, PrivateOpening, PrivatePart, Result as CallResult,
         Side, Subject,
@@ -241,6 +241,34 @@ pub(crate) fn close(call: &Call, ended: Ended) -> impl Future<Output = Result<Ap
             }
         }
     }
+}
+
+/// Enters what became of a call to all cities as a whole: a CLOSE without a provider, beside the entries of each city.
+///
+/// # Errors
+///
+/// As of [`open`].
+pub(crate) async fn sum_up(
+    call: &Call,
+    request: Direction,
+    outcomes: Outcomes,
+    (status, reason): (u32, Reason),
+) -> Result<(), Refusal> {
+    let mut entry = base(call, Kind::Close);
+    entry.request = Some(request);
+    entry.result = Some(CallResult {
+        status,
+        reason: reason.into(),
+        duration_us: elapsed_us(call),
+        ..CallResult::default()
+    });
+    entry.outcomes = Some(outcomes);
+    let append = Append::new(entry).with_private(first_private(call));
+    let limit = call.conn.worker.shared.limits.progress_timeout;
+    let appended = call.conn.worker.appender.append_queued(append);
+    let outcome = tokio::time::timeout(limit, appended).await;
+    let outcome = outcome.unwrap_or(Err(AppendError::Unavailable));
+    outcome.map(drop).map_err(|error| unwritable(&error))
 }
 
 /// A call that has been opened is closed as soon as the ledger can be written again.

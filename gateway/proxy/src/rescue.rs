@@ -2,8 +2,6 @@
 
 use banqiao_ledger::receipt::Issued;
 use banqiao_proto::{ReasonTable, exchange::v1::Reason, ledger::v1::Side};
-use bytes::Bytes;
-use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::Code;
 
@@ -20,9 +18,13 @@ pub(crate) fn answer(
     call: Call,
     refusal: &Refusal,
     receipt: Option<Issued>,
-    respond: SendResponse<Bytes>,
+    responder: &Responder,
 ) {
-    end(&call, &Responder::new(respond), refusal, receipt);
+    end(&call, responder, refusal, receipt);
+    measure(call, refusal);
+}
+
+fn measure(call: Call, refusal: &Refusal) {
     let method = call.plan.as_ref().map(|plan| &plan.method);
     let city = call.other_city();
     let labels = banqiao_telemetry::CallLabels {
@@ -64,7 +66,8 @@ pub(crate) fn end(call: &Call, responder: &Responder, refusal: &Refusal, receipt
     }
 }
 
-fn trailers(call: &Call, refusal: &Refusal) -> HeaderMap {
+/// The block that ends a call with the status of a refusal.
+pub(crate) fn trailers(call: &Call, refusal: &Refusal) -> HeaderMap {
     let shown = refusal.shown();
     let exchange = ExchangeId {
         uuid: call.exchange,
@@ -84,7 +87,8 @@ fn trailers(call: &Call, refusal: &Refusal) -> HeaderMap {
     trailers
 }
 
-fn trailers_only(reason: Reason, trailers: HeaderMap) -> Response<()> {
+/// The one block of headers of an answer that has no messages.
+pub(crate) fn trailers_only(reason: Reason, trailers: HeaderMap) -> Response<()> {
     let mut response = Response::new(());
     if reason == Reason::NotGrpc {
         // What is not gRPC hears it in HTTP (gRPC over HTTP/2, "Requests").

@@ -85,7 +85,7 @@ pub(crate) async fn find(call: &mut Call) -> Result<Next, Refusal> {
 }
 
 /// The purpose is one that the directory lists, whoever decides in the end.
-fn purpose(call: &Call) -> Result<(), Refusal> {
+pub(crate) fn purpose(call: &Call) -> Result<(), Refusal> {
     if call.snapshot.directory.purpose(call.purpose()).is_some() {
         return Ok(());
     }

@@ -43,6 +43,14 @@ pub const DEFAULT_DISCLOSED_MESSAGE: usize = 4 * 1024 * 1024;
 pub const DEFAULT_DISCLOSURE_BUDGET: usize = 64 * 1024 * 1024;
 /// Calls that one client may have open.
 pub const DEFAULT_CLIENT_CONCURRENCY: usize = 512;
+/// Calls to all cities that one client may have open: each of them is a call to every city.
+pub const DEFAULT_CLIENT_FAN_OUTS: usize = 16;
+/// Cities that one call to all cities asks at the same time: every prefecture-level city of the province.
+pub const DEFAULT_FAN_OUT: usize = 16;
+/// Largest response message of a call to all cities, in bytes: of each city one is held while its field `city` is checked.
+pub const DEFAULT_FAN_OUT_MESSAGE: usize = 1024 * 1024;
+/// Deadline of a call to all cities that states none: somebody waits for it, and a silent city must not hold up the rest.
+pub const DEFAULT_FAN_OUT_DEADLINE: Duration = Duration::from_secs(30);
 /// Refusals of one client that get an entry of their own, in each minute; more are counted in summaries.
 pub const DEFAULT_REFUSALS_PER_MINUTE: u32 = 600;
 /// What open calls have to finish when the gateway stops.
@@ -98,6 +106,10 @@ pub struct Limits {
     pub disclosed_message: usize,
     pub disclosure_budget: usize,
     pub client_concurrency: usize,
+    pub client_fan_outs: usize,
+    pub fan_out: usize,
+    pub fan_out_message: usize,
+    pub fan_out_deadline: Duration,
     pub refusals_per_minute: u32,
     pub drain: Duration,
     pub unary_deadline: Duration,
@@ -137,6 +149,10 @@ impl Default for Limits {
             disclosed_message: DEFAULT_DISCLOSED_MESSAGE,
             disclosure_budget: DEFAULT_DISCLOSURE_BUDGET,
             client_concurrency: DEFAULT_CLIENT_CONCURRENCY,
+            client_fan_outs: DEFAULT_CLIENT_FAN_OUTS,
+            fan_out: DEFAULT_FAN_OUT,
+            fan_out_message: DEFAULT_FAN_OUT_MESSAGE,
+            fan_out_deadline: DEFAULT_FAN_OUT_DEADLINE,
             refusals_per_minute: DEFAULT_REFUSALS_PER_MINUTE,
             drain: DEFAULT_DRAIN,
             unary_deadline: DEFAULT_UNARY_DEADLINE,

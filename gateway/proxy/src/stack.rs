@@ -13,6 +13,7 @@
 //! | identity | `identity.rs` | wrong kind of identity for the listener | before anything the peer says is believed |
 //! | admit | `admit.rs` | path, headers, reserved names, load, concurrency | cheap, and needs only the headers |
 //! | resolve | `resolve.rs` | directory, destination, unknown method | the method's rules are needed by all that follows |
+//! | all | `all.rs` | all cities are asked for what does not allow it, or too often | what goes to all becomes one call for each city, which passes the layers below by itself |
 //! | receipts | `receipts.rs` | a receipt that is missing or wrong | what is refused from here on has the other side's receipt beside it |
 //! | authorise | `authorise.rs` | no grant, wrong purpose, expired | the provider decides |
 //! | rate | `rate.rs` | rate of the grant | only what is permitted uses up a rate |
@@ -28,10 +29,11 @@ use http::{HeaderMap, Request};
 
 use crate::{
     accept::Listener,
-    admit, authorise,
+    admit, all, authorise,
     call::Call,
     connection::Conn,
-    forward, identity, local, rate, receipts, record,
+    forward::{self, Responder},
+    identity, local, rate, receipts, record,
     refusal::Refusal,
     rescue,
     resolve::{self, Next},
@@ -62,30 +64,42 @@ pub(crate) async fn serve(
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let mut call = Call::begin(Arc::clone(&conn), path, span);
     match permit(&mut call, &parts).await {
-        Ok(next) => {
+        Ok(Way::One(next)) => {
             annotate(&mut call);
             forward::run(call, next, parts.headers, body, respond).await;
         }
+        // Boxed: most calls are to one city, and need no room for the others.
+        Ok(Way::All) => Box::pin(all::run(call, parts.headers, body, respond)).await,
         Err(refusal) => {
             let receipt = record::refused(&call, &refusal).await;
-            rescue::answer(call, &refusal, receipt, respond);
+            rescue::answer(call, &refusal, receipt, &Responder::new(respond));
         }
     }
 }
 
+/// Where a call goes.
+enum Way {
+    One(Next),
+    /// To all cities: each of them is a call that passes the layers from resolve on by itself.
+    All,
+}
+
 /// The layers that decide, in order.
-async fn permit(call: &mut Call, parts: &http::request::Parts) -> Result<Next, Refusal> {
+async fn permit(call: &mut Call, parts: &http::request::Parts) -> Result<Way, Refusal> {
     identity::check(call)?;
     admit::check(call, parts)?;
+    if all::is_asked(call) {
+        return Ok(Way::All);
+    }
     let next = resolve::find(call).await?;
     receipts::admit(call)?;
     authorise::decide(call)?;
     rate::take(call)?;
     deadline(call, &parts.headers);
-    Ok(next)
+    Ok(Way::One(next))
 }
 
-fn annotate(call: &mut Call) {
+pub(crate) fn annotate(call: &mut Call) {
     let side = forward::metric_side(call);
     call.span.resolved(&call.path, side);
     if !call.span.is_recording() {
@@ -103,7 +117,7 @@ fn annotate(call: &mut Call) {
 }
 
 /// The earlier of the caller's deadline and the method's.
-fn deadline(call: &mut Call, headers: &HeaderMap) {
+pub(crate) fn deadline(call: &mut Call, headers: &HeaderMap) {
     let asked = headers
         .get("grpc-timeout")
         .and_then(|value| value.to_str().ok())

@@ -49,6 +49,7 @@ const WORDS: usize = 64;
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
+    asked_cities: Event,
     calls: Calls,
     commit_duration: BoundHistogram<f64>,
     commit_entries: BoundHistogram<u64>,
@@ -102,6 +103,12 @@ impl Metrics {
             .with_description("Reserved metadata that was stripped from responses.")
             .build();
         Self(Arc::new(Inner {
+            asked_cities: Event::new(
+                &meter,
+                "banqiao.asked.cities",
+                "Cities that were asked together with all others, by peer city and outcome: answered, refused, unreachable, deadline, faulty, failed, cancelled.",
+                "outcome",
+            ),
             calls,
             commit_duration: commit_duration.bind(&[]),
             commit_entries: commit_entries.bind(&[]),
@@ -225,6 +232,12 @@ impl Metrics {
     /// The other cities' witnesses, and whether each has cosigned nothing for longer than it may. Replaces what was known.
     pub fn witnesses<'a>(&self, witnesses: impl IntoIterator<Item = (&'a str, bool)>) {
         self.0.gauges.replace_witnesses(witnesses);
+    }
+
+    /// A city that was asked with all others has answered, or not.
+    pub fn asked_city(&self, city: &str, outcome: &'static str) {
+        let city = KeyValue::new("peer_city", self.0.peer_cities.admit(city));
+        self.0.asked_cities.count(outcome, &[city]);
     }
 
     /// A receipt of another city was verified, missed or refused.

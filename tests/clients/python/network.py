@@ -91,7 +91,7 @@ def metadata(arguments):
     """The network's metadata for a call. Values that are not ASCII are percent-encoded."""
     names = ("to", "purpose", "basis", "operator", "case")
     given = ((name, getattr(arguments, name)) for name in names)
-    return [(f"banqiao-{name}", urllib.parse.quote(value, safe=" :/-._~")) for name, value in given if value]
+    return [(f"banqiao-{name}", urllib.parse.quote(value, safe=" :/-._~*")) for name, value in given if value]
 
 
 def exchange(call):

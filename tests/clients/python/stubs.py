@@ -18,8 +18,10 @@ FILES = (
     "banqiao/card/v1/card.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/options.proto",
+    "banqiao/exchange/v1/outcome.proto",
     "banqiao/exchange/v1/reason.proto",
     "example/echo/v1/echo.proto",
+    "example/echo/v1/ruled.proto",
 )
 
 

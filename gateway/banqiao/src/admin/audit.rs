@@ -20,7 +20,11 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Actor, Core, evidence, invalid, unwritable};
+use super::{
+    Actor, Core,
+    evidence::{self, CollectError},
+    invalid, unwritable,
+};
 
 /// Entries of a search that states no limit.
 const DEFAULT_LIMIT: u32 = 100;
@@ -171,9 +175,23 @@ impl AuditService for Audit {
         let actor = Actor::of(&request)?;
         let asked = request.into_inner();
         let exchange = exchange_id(&asked.exchange_id)?;
-        let collected = evidence::collect(&self.0, exchange, asked.open_private, asked.offline)
+        let city = match asked.city.as_str() {
+            "" => None,
+            code => Some(code.parse().map_err(|_| {
+                let problem = "is a city code, such as 370600".to_owned();
+                invalid("the city is not known", [("city".to_owned(), problem)])
+            })?),
+        };
+        let (opening, offline) = (asked.open_private, asked.offline);
+        let collected = evidence::collect(&self.0, exchange, city, opening, offline)
             .await
             .map_err(|error| {
+                if let CollectError::Several(cities) = &error {
+                    let cities: Vec<_> = cities.iter().map(String::as_str).collect();
+                    let problem = format!("is needed (--city), one of {}", cities.join(", "));
+                    let what = "the exchange went to several cities";
+                    return invalid(what, [("city".to_owned(), problem)]);
+                }
                 tracing::warn!(error = %Chain(&error), "evidence could not be collected");
                 Status::unavailable("the ledger could not be read: the gateway's log says why")
             })?;
@@ -182,7 +200,8 @@ impl AuditService for Audit {
         } else {
             ""
         };
-        let query = format!("evidence {exchange}{opened}");
+        let of = city.map_or_else(String::new, |city| format!(" with {city}"));
+        let query = format!("evidence {exchange}{of}{opened}");
         enter(&self.0, &actor, &query, collected.entries).await?;
         if collected.entries == 0 {
             return Err(Status::not_found(

@@ -36,12 +36,15 @@ pub(super) enum CollectError {
     Store(#[from] StoreError),
     #[error("a proof could not be made")]
     Proof(#[from] ProofError),
+    #[error("the exchange went to several cities")]
+    Several(BTreeSet<String>),
 }
 
 /// Collects what this gateway holds of an exchange, and what the other city shows of it.
 pub(super) async fn collect(
     core: &Core,
     exchange: Uuid,
+    city: Option<CityCode>,
     open_private: bool,
     offline: bool,
 ) -> Result<Collected, CollectError> {
@@ -54,6 +57,7 @@ pub(super) async fn collect(
             entries.push((stored, *entry));
         }
     }
+    one_part(&mut entries, city)?;
     collected.entries = entries.len();
     if entries.is_empty() {
         return Ok(collected);
@@ -71,6 +75,36 @@ pub(super) async fn collect(
         collected.other(core, exchange, &entries).await;
     }
     Ok(collected)
+}
+
+/// Keeps the entries of one city's part of a call to all cities: evidence has two sides.
+fn one_part(
+    entries: &mut Vec<(Stored, Entry)>,
+    city: Option<CityCode>,
+) -> Result<(), CollectError> {
+    if let Some(city) = city {
+        entries.retain(|(_, entry)| other_side(entry) == Some(city.as_str()));
+        return Ok(());
+    }
+    let cities: BTreeSet<_> = entries
+        .iter()
+        .filter_map(|(_, entry)| other_side(entry))
+        .map(str::to_owned)
+        .collect();
+    if cities.len() > 1 {
+        return Err(CollectError::Several(cities));
+    }
+    Ok(())
+}
+
+/// Code of the city that an entry's call is with: of a call within one city that city.
+fn other_side(entry: &Entry) -> Option<&str> {
+    let party = match entry.side() {
+        Side::Consumer | Side::Local => entry.provider.as_ref(),
+        Side::Provider => entry.client.as_ref(),
+        Side::Unspecified => None,
+    };
+    party.map(|party| party.city.as_str())
 }
 
 impl Collected {

@@ -32,6 +32,9 @@ pub struct Evidence {
     /// The file to write, by custom ending in .evidence. It must not exist.
     #[arg(long, short = 'o', value_name = "FILE")]
     output: PathBuf,
+    /// Of a call to all cities: the city whose part is wanted, by its code. An evidence file has two sides.
+    #[arg(long, value_name = "CITY")]
+    city: Option<String>,
     /// Put private parts in too: subjects, operator, case number, client address. The entry of this query says so.
     #[arg(long)]
     open_private: bool,
@@ -49,7 +52,13 @@ impl Evidence {
     pub(super) async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {
         let mut client = auditor(&self.admin).await?;
         let exchange = &self.exchange_id;
-        let fetched = fetch(&mut client, exchange, self.open_private, self.offline).await;
+        let request = GetEvidenceRequest {
+            exchange_id: exchange.split('/').next().unwrap_or_default().to_owned(),
+            open_private: self.open_private,
+            offline: self.offline,
+            city: self.city.clone().unwrap_or_default(),
+        };
+        let fetched = fetch(&mut client, request).await;
         let bundle = fetched.map_err(|status| answer::stop(&status))?;
         let bytes = if self.json {
             let mut text = Vec::new();
@@ -89,16 +98,9 @@ impl Evidence {
 /// What a gateway has of an exchange, as a file.
 pub(crate) async fn fetch(
     client: &mut AuditServiceClient<Channel>,
-    exchange_id: &str,
-    open_private: bool,
-    offline: bool,
+    request: GetEvidenceRequest,
 ) -> Result<Bundle, Status> {
-    let exchange = exchange_id.split('/').next().unwrap_or_default();
-    let request = GetEvidenceRequest {
-        exchange_id: exchange.to_owned(),
-        open_private,
-        offline,
-    };
+    let exchange = request.exchange_id.clone();
     let mut members = client.get_evidence(request).await?.into_inner();
     let mut made = Made {
         exchange: exchange.to_ascii_lowercase(),

@@ -17,7 +17,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
-    moment,
+    moment, outcomes,
     reasons::code_name,
     text::{cell, clean, json as json_text, table::Table},
 };
@@ -139,13 +139,17 @@ fn cells(index: u64, entry: &Entry) -> [String; 10] {
         (Kind::Key, ..) => (key(entry), String::new()),
         _ => (entry.method.clone(), named(&client)),
     };
+    let provider = match &entry.outcomes {
+        Some(_) => "all cities".to_owned(),
+        None => named(&provider),
+    };
     [
         index.to_string(),
         moment::local(entry.time_us),
         kind(entry),
         side(entry),
         actor,
-        named(&provider),
+        provider,
         method,
         entry.purpose.clone(),
         result(entry),
@@ -171,6 +175,15 @@ fn side(entry: &Entry) -> String {
 }
 
 fn result(entry: &Entry) -> String {
+    let ended = ended(entry);
+    let Some(outcomes) = &entry.outcomes else {
+        return ended;
+    };
+    let cities: Vec<_> = outcomes.cities.iter().map(outcomes::words).collect();
+    format!("{ended}: {}", cities.join(", "))
+}
+
+fn ended(entry: &Entry) -> String {
     let Some(result) = &entry.result else {
         return String::new();
     };
@@ -313,6 +326,10 @@ fn value(indexed: &IndexedEntry, entry: &Entry) -> Value {
     if let Value::Object(fields) = &mut object {
         if let Some(outcome) = &entry.reconciled {
             fields.insert("reconciled".to_owned(), reconciliation(outcome));
+        }
+        if let Some(outcomes) = &entry.outcomes {
+            fields.insert("provider".to_owned(), json!("all cities"));
+            fields.insert("outcomes".to_owned(), outcomes::value(outcomes));
         }
         if let Some(erase) = &entry.erase {
             fields.insert("erase".to_owned(), super::erase::value(erase));

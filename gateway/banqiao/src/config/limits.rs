@@ -71,6 +71,10 @@ limits! {
     disclosed_message: size (KIB, 64 * MIB), "largest response message under a grant that limits fields: it is held while it is cut";
     disclosure_budget: size (MIB, 4 * GIB), "all messages together that are held while they are cut";
     client_concurrency: count (1, 1_000_000), "open calls of one client, over all its connections";
+    client_fan_outs: count (1, 10_000), "open calls of one client to all cities at once: each of them is a call to every city";
+    fan_out: count (1, 1_000), "cities that one call to all cities asks at the same time; the others wait their turn within the call's deadline";
+    fan_out_message: size (KIB, 16 * MIB), "largest response message of a call to all cities: of each city one is held while it is checked";
+    fan_out_deadline: time (100, 3_600_000), "deadline of a call to all cities that states none";
     refusals_per_minute: count (1, 1_000_000), "refusals of one client that get entries of their own; more are counted in summaries";
     drain: time (100, 3_600_000), "time for open calls to finish when the gateway stops";
     unary_deadline: time (10, 3_600_000), "deadline of a unary call whose method states none";

@@ -12,7 +12,7 @@ use banqiao_proto::{
     },
     directory::v1::{AddGrantRequest, GetStatusRequest, Grant, ListGrantsRequest},
     exchange::v1::Reason,
-    ledger::v1::{Entry, Kind, ShowExchangeRequest},
+    ledger::v1::{Entry, GetEvidenceRequest, Kind, ShowExchangeRequest},
 };
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -444,9 +444,13 @@ impl<'a> Scenario<'a> {
         let text = fs::read_to_string(root.join("directory.pin"))?;
         hex::decode_to_slice(text.trim(), &mut pin)?;
         let mut audit = client::audit(weihai).await?;
+        let asked = GetEvidenceRequest {
+            exchange_id: exchange.split('/').next().unwrap_or_default().to_owned(),
+            ..GetEvidenceRequest::default()
+        };
         let proven = async {
             loop {
-                let bundle = evidence::fetch(&mut audit, exchange, false, false).await?;
+                let bundle = evidence::fetch(&mut audit, asked.clone()).await?;
                 let report = banqiao_evidence::verify(&bundle, &pin, &[]);
                 // Receipts are linked to witnessed checkpoints within seconds.
                 if report.verdict() == Verdict::Valid {

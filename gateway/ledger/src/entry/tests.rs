@@ -1,6 +1,9 @@
-use banqiao_proto::ledger::v1::{
-    AdminChange, Clock, Decision, Direction, Epoch, Erase, Frontier, KeyChange, Party, Read,
-    Reconciled, ReconciledCount, Replica, Result as CallResult, Summary, SummaryCount,
+use banqiao_proto::{
+    exchange::v1::{CityOutcome, Outcomes},
+    ledger::v1::{
+        AdminChange, Clock, Decision, Direction, Epoch, Erase, Frontier, KeyChange, Party, Read,
+        Reconciled, ReconciledCount, Replica, Result as CallResult, Summary, SummaryCount,
+    },
 };
 use proptest::prelude::*;
 
@@ -199,6 +202,12 @@ prop_compose! {
                 city: three, actor: four, exchanges: shown, from_us: time_us, report_digest: digest,
                 counts: vec![ReconciledCount { discrepancy_class: 3, count: shown }],
                 ..Reconciled::default()
+            }),
+            outcomes: Some(Outcomes {
+                cities: vec![CityOutcome {
+                    city: "370600".to_owned(), result: 1, messages: shown,
+                    receipt_sha256: vec![7; 32], ..CityOutcome::default()
+                }],
             }),
             ..call
         }

@@ -1,5 +1,8 @@
 use banqiao_directory::ManualClock;
-use banqiao_proto::ledger::v1::{AdminChange, Kind, Party, Subject};
+use banqiao_proto::{
+    exchange::v1::{CityOutcome, Outcomes},
+    ledger::v1::{AdminChange, Kind, Party, Subject},
+};
 
 use super::*;
 use crate::{append::DocumentKind, entry::Decoded};
@@ -46,7 +49,13 @@ fn bytes_around_the_counter_are_canonical() {
     let folder = tempfile::tempdir().unwrap();
     let preparer = preparer(&folder);
     let mut entry = call();
-    // A field on the other side of the replica's.
+    // Fields on the other side of the replica's, the last of them too.
+    entry.outcomes = Some(Outcomes {
+        cities: vec![CityOutcome {
+            city: "370600".into(),
+            ..CityOutcome::default()
+        }],
+    });
     entry.admin = Some(AdminChange {
         action: "grant.add".into(),
         ..AdminChange::default()
@@ -62,6 +71,7 @@ fn bytes_around_the_counter_are_canonical() {
             read.admin.map(|admin| admin.action),
             Some("grant.add".into())
         );
+        assert_eq!(read.outcomes.map(|outcomes| outcomes.cities.len()), Some(1));
         assert_eq!((read.version, read.suite, read.time_us), (1, 1, NOW));
         assert_eq!(read.uid, prepared.uid);
     }

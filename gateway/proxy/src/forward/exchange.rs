@@ -157,6 +157,18 @@ impl Forward {
         })
     }
 
+    /// The intake of a request that is whole already: it was read for all the cities that it goes to.
+    pub(super) fn whole(&self, request: Vec<Bytes>) -> Result<Intake, Stop> {
+        for chunk in &request {
+            self.flows.lock().request.inspect(chunk)?;
+        }
+        self.end_request()?;
+        Ok(Intake {
+            held: request.into(),
+            rest: None,
+        })
+    }
+
     /// The caller has sent all of its request.
     fn end_request(&self) -> Result<(), Stop> {
         let mut flows = self.flows.lock();
@@ -460,7 +472,7 @@ impl Forward {
             .map_err(|_| Stop::Gone)?;
         for piece in held {
             self.account(0, &piece).await?;
-            self.responder.data(piece).await.map_err(|_| Stop::Gone)?;
+            self.responder.data(piece).await?;
         }
         loop {
             let chunk = match source::chunk(&mut body).await {
@@ -473,7 +485,7 @@ impl Forward {
             for piece in self.cut(&mut cutter, chunk).await? {
                 let messages = self.flows.lock().response.inspect(&piece)?;
                 self.account(messages, &piece).await?;
-                self.responder.data(piece).await.map_err(|_| Stop::Gone)?;
+                self.responder.data(piece).await?;
             }
             passed(&mut body, size);
         }

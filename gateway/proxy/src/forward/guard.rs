@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 
 /// Why a step did not come to its end.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// A gateway ends the call.
     Refused(Refusal),
     /// The caller went away.

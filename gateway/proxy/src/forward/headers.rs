@@ -23,7 +23,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const EXCHANGE_ID: HeaderName = HeaderName::from_static("banqiao-exchange-id");
 const CLIENT: HeaderName = HeaderName::from_static("banqiao-client");
 const TO: &str = "banqiao-to";
-pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(super) const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(super) const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -80,7 +80,7 @@ impl Forward {
                 map.insert(TIMEOUT, left);
             }
         }
-        if self.mask.is_some() {
+        if self.mask.is_some() || self.responder.is_merged() {
             map.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         map.insert(TE, HeaderValue::from_static("trailers"));

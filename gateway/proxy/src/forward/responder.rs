@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,13 +11,29 @@ use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 
+use super::guard::Stop;
+use crate::all::{Part, Sender};
+
 /// The caller went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the caller went away")]
 pub(crate) struct Gone;
 
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
 /// The response half of a call. Shared between the future that sends and the one that watches for a cancel.
-pub(crate) struct Responder(Mutex<Inner>);
+pub(crate) struct Responder(Way);
+
+enum Way {
+    /// To the caller.
+    Caller(Mutex<Inner>),
+    /// Into an answer that is made of several.
+    Merged(Arc<Part>, Sender),
+}
 
 struct Inner {
     respond: SendResponse<Bytes>,
@@ -25,20 +42,37 @@ struct Inner {
 
 impl Responder {
     pub(crate) const fn new(respond: SendResponse<Bytes>) -> Self {
-        Self(Mutex::new(Inner {
+        Self(Way::Caller(Mutex::new(Inner {
             respond,
             stream: None,
-        }))
+        })))
+    }
+
+    /// One city's way into the answer of a call to all.
+    pub(crate) const fn merged(part: Arc<Part>, merge: Sender) -> Self {
+        Self(Way::Merged(part, merge))
+    }
+
+    /// Whether the answer becomes part of another, which has one coding.
+    pub(crate) const fn is_merged(&self) -> bool {
+        matches!(self.0, Way::Merged(..))
     }
 
     /// Whether headers have left.
     pub(crate) fn begun(&self) -> bool {
-        self.0.lock().stream.is_some()
+        match &self.0 {
+            Way::Caller(caller) => caller.lock().stream.is_some(),
+            Way::Merged(part, _) => part.has_begun(),
+        }
     }
 
     /// Ready when the caller has reset the stream, or its connection is gone.
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.0.lock();
+        let caller = match &self.0 {
+            Way::Caller(caller) => caller,
+            Way::Merged(part, _) => return part.client().poll_gone(cx),
+        };
+        let mut inner = caller.lock();
         let reset = match &mut inner.stream {
             Some(stream) => stream.poll_reset(cx),
             None => inner.respond.poll_reset(cx),
@@ -47,25 +81,43 @@ impl Responder {
     }
 
     pub(crate) fn headers(&self, head: Response<()>, end: bool) -> Result<(), Gone> {
-        let mut inner = self.0.lock();
+        let caller = match &self.0 {
+            Way::Caller(caller) => caller,
+            Way::Merged(part, _) => {
+                part.begin();
+                if end {
+                    part.tell(head.headers());
+                }
+                return Ok(());
+            }
+        };
+        let mut inner = caller.lock();
         let stream = inner.respond.send_response(head, end).map_err(|_| Gone)?;
         inner.stream = Some(stream);
         Ok(())
     }
 
     /// Sends bytes as fast as the caller takes them.
-    pub(crate) async fn data(&self, mut bytes: Bytes) -> Result<(), Gone> {
+    ///
+    /// # Errors
+    ///
+    /// The caller went away, or bytes of a merged answer are not what may be in it.
+    pub(crate) async fn data(&self, mut bytes: Bytes) -> Result<(), Stop> {
+        let caller = match &self.0 {
+            Way::Caller(caller) => caller,
+            Way::Merged(part, merge) => return part.data(merge, bytes).await,
+        };
         while !bytes.is_empty() {
-            let room = poll_fn(|cx| match &mut self.0.lock().stream {
+            let room = poll_fn(|cx| match &mut caller.lock().stream {
                 Some(stream) => poll_room(stream, bytes.len(), cx),
                 None => Poll::Ready(None),
             })
             .await
             .ok_or(Gone)?;
             let piece = bytes.split_to(room.min(bytes.len()));
-            match &mut self.0.lock().stream {
+            match &mut caller.lock().stream {
                 Some(stream) => stream.send_data(piece, false).map_err(|_| Gone)?,
-                None => return Err(Gone),
+                None => return Err(Gone.into()),
             }
         }
         Ok(())
@@ -73,14 +125,25 @@ impl Responder {
 
     /// Sends bytes without waiting for the caller's window: h2 holds what does not fit, so only for bounded ones.
     pub(crate) fn held(&self, bytes: Bytes) -> Result<(), Gone> {
-        match &mut self.0.lock().stream {
-            Some(stream) => stream.send_data(bytes, false).map_err(|_| Gone),
-            None => Err(Gone),
+        match &self.0 {
+            Way::Caller(caller) => match &mut caller.lock().stream {
+                Some(stream) => stream.send_data(bytes, false).map_err(|_| Gone),
+                None => Err(Gone),
+            },
+            // Only methods that stream are asked of all cities, and nothing of a stream is held.
+            Way::Merged(..) => Err(Gone),
         }
     }
 
     pub(crate) fn trailers(&self, trailers: HeaderMap) -> Result<(), Gone> {
-        match &mut self.0.lock().stream {
+        let caller = match &self.0 {
+            Way::Caller(caller) => caller,
+            Way::Merged(part, _) => {
+                part.tell(&trailers);
+                return Ok(());
+            }
+        };
+        match &mut caller.lock().stream {
             Some(stream) => stream.send_trailers(trailers).map_err(|_| Gone),
             None => Err(Gone),
         }
@@ -88,7 +151,12 @@ impl Responder {
 
     /// Ends the body of an answer that has no trailers.
     pub(crate) fn end(&self) -> Result<(), Gone> {
-        match &mut self.0.lock().stream {
+        let caller = match &self.0 {
+            Way::Caller(caller) => caller,
+            // An answer without trailers has no status: the part counts as cancelled.
+            Way::Merged(..) => return Ok(()),
+        };
+        match &mut caller.lock().stream {
             Some(stream) => stream.send_data(Bytes::new(), true).map_err(|_| Gone),
             None => Err(Gone),
         }
@@ -96,7 +164,9 @@ impl Responder {
 
     /// Ends the stream without a status: there is nobody to read one.
     pub(crate) fn reset(&self) {
-        let mut inner = self.0.lock();
+        // A part that ends without a status counts as cancelled.
+        let Way::Caller(caller) = &self.0 else { return };
+        let mut inner = caller.lock();
         match &mut inner.stream {
             Some(stream) => stream.send_reset(Reason::CANCEL),
             None => inner.respond.send_reset(Reason::CANCEL),

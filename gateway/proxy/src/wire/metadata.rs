@@ -322,10 +322,10 @@ pub fn check_request(headers: &HeaderMap, hop: Hop) -> Result<Reserved, Metadata
     let missing = |name| MetadataFault::Missing { name };
     Ok(Reserved {
         to: slots.read(Metadata::To, |field| {
-            field
-                .ascii(2_048)?
-                .parse()
-                .map_err(|()| field.invalid("must be a city code such as 370200, or a SPIFFE ID"))
+            field.ascii(2_048)?.parse().map_err(|()| {
+                field
+                    .invalid("must be a city code such as 370200, a SPIFFE ID, or * for all cities")
+            })
         })?,
         purpose: slots
             .read(Metadata::Purpose, purpose)?

@@ -13,6 +13,8 @@ pub enum Target {
     City(CityCode),
     /// One system.
     System(SpiffeId),
+    /// Every city at once: `*`.
+    All,
 }
 
 impl Target {
@@ -21,6 +23,7 @@ impl Target {
         match self {
             Self::City(code) => code.as_str(),
             Self::System(id) => id.as_str(),
+            Self::All => "*",
         }
     }
 }
@@ -29,7 +32,9 @@ impl FromStr for Target {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        if text.starts_with("spiffe:") {
+        if text == "*" {
+            Ok(Self::All)
+        } else if text.starts_with("spiffe:") {
             text.parse().map(Self::System).map_err(|_| ())
         } else {
             text.parse().map(Self::City).map_err(|_| ())
