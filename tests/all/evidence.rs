@@ -17,7 +17,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message as _;
 use uuid::Uuid;
 
-use crate::commands::banqiao;
+use crate::{commands::banqiao, witnesses::go_says};
 
 const CALL: &str = "/example.echo.v1.EchoService/Collect";
 const STREAM: &str = "/example.echo.v1.EchoService/Expand";
@@ -102,6 +102,25 @@ async fn says(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (said.code, said.out + &said.err)
 }
 
+/// The inclusion proofs of both cities, by a program that shares nothing with ours.
+async fn a_stranger_agrees(scene: &Scene, city: &City, bundle: &Bundle) {
+    let place = scene.network.folder().join("stranger.evidence");
+    fs::write(&place, bundle.to_bytes().unwrap()).unwrap();
+    for of in &scene.network.cities[..2] {
+        let said = go_says("evidence", &place, of, &[]).await;
+        assert!(said["proven"].as_u64() >= Some(2), "{said}");
+    }
+    let other = &scene.network.cities[2];
+    let said = go_says("evidence", &place, other, &[]).await;
+    assert!(said["invalid"].is_string(), "{said}");
+    // None of an entry that was changed.
+    let (name, ..) = name_of(bundle, city.code, Kind::Close);
+    let changed = forge(bundle, |files| files.get_mut(&name).unwrap()[0] ^= 1);
+    fs::write(&place, changed.to_bytes().unwrap()).unwrap();
+    let said = go_says("evidence", &place, city, &[]).await;
+    assert!(said["invalid"].is_string(), "{said}");
+}
+
 #[tokio::test]
 async fn either_city_proves_a_call_with_one_file() {
     let scene = Scene::new().await;
@@ -116,6 +135,7 @@ async fn either_city_proves_a_call_with_one_file() {
         let bundle = scene.evidence(city, exchange, &["--open-private"]).await;
         assert_eq!(bundle.made.by, city.code);
         let file = format!("{}.evidence", city.code);
+        a_stranger_agrees(&scene, city, &bundle).await;
         let verified = says(
             folder,
             &[
