@@ -1,14 +1,18 @@
 //! The card service as its users meet it: through two gateways.
 
+use std::collections::BTreeSet;
+
 use banqiao_proto::{
     card::v1::{
-        CardKey, CardState, LossKind, ReportLossRequest, ReportLossResponse, VerifyCardRequest,
-        VerifyCardResponse, WatchCardStatesRequest, WatchCardStatesResponse,
+        CardKey, CardState, ElectronicCardState, LossKind, ReportLossRequest, ReportLossResponse,
+        VerifyCardRequest, VerifyCardResponse, WatchCardStatesRequest, WatchCardStatesResponse,
     },
+    directory::v1::Grant,
     exchange::v1::Trace,
     ledger::v1::EntryFilter,
 };
 use banqiao_tests::{
+    admin::grant,
     cards::Holder,
     network::{Network, SYSTEM},
     wire::{Head, Message},
@@ -122,7 +126,7 @@ async fn card_of_another_city_is_verified_and_its_loss_reported_and_watched() {
             ..Default::default()
         };
         let found = city.admin().search(filter).await.unwrap();
-        let exchanges: std::collections::BTreeSet<_> = found
+        let exchanges: BTreeSet<_> = found
             .iter()
             .map(|record| record.entry.exchange.clone())
             .collect();
@@ -132,6 +136,82 @@ async fn card_of_another_city_is_verified_and_its_loss_reported_and_watched() {
             city.name,
             exchanges.len()
         );
+    }
+}
+
+/// The numbers of the fields of a message as it is on the wire.
+fn fields(mut bytes: &[u8]) -> BTreeSet<u64> {
+    let mut found = BTreeSet::new();
+    while !bytes.is_empty() {
+        let key = prost::encoding::decode_varint(&mut bytes).unwrap();
+        let length = match key & 7 {
+            0 => {
+                prost::encoding::decode_varint(&mut bytes).unwrap();
+                0
+            }
+            2 => usize::try_from(prost::encoding::decode_varint(&mut bytes).unwrap()).unwrap(),
+            other => panic!("wire type {other}"),
+        };
+        bytes = &bytes[length..];
+        found.insert(key >> 3);
+    }
+    found
+}
+
+#[tokio::test]
+async fn hospital_bank_and_bureau_receive_the_fields_of_their_grants_and_no_others() {
+    let (network, cards) = Network::card(20).await.unwrap();
+    let [qingdao, yantai] = network.cities.as_slice() else {
+        panic!("two cities")
+    };
+    // Whose card has an electronic one, so that every field of the answer is set.
+    let bureau = qingdao.caller(SYSTEM).await.unwrap();
+    let mut linked = None;
+    for holder in &cards.holders {
+        let request = verify(holder, &holder.name);
+        let answer = bureau.unary(&head("VerifyCard"), &request).await.unwrap();
+        let response: VerifyCardResponse = answer.only().unwrap();
+        if response.electronic_state() != ElectronicCardState::Unspecified {
+            linked = Some(request);
+            break;
+        }
+    }
+    let request = linked.unwrap();
+    for (system, purpose, groups, expected) in [
+        // 医院: who the card is, and whether card and electronic card can be used.
+        (
+            "hospital/ward",
+            "medical-treatment",
+            &["group:basic", "group:electronic"][..],
+            &[1, 2, 4, 5, 7, 8][..],
+        ),
+        // 银行: the function that it serves, and how long.
+        (
+            "hrss/bank",
+            "card-service",
+            &["group:basic", "group:financial", "group:validity"],
+            &[1, 2, 3, 5, 6, 7, 8],
+        ),
+        // 人社部门: everything.
+        (
+            "hrss/desk",
+            "benefit-eligibility",
+            &[],
+            &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+        ),
+    ] {
+        let limited = Grant {
+            purposes: vec![purpose.to_owned()],
+            disclosed_fields: groups.iter().map(|&group| group.to_owned()).collect(),
+            ..grant(&qingdao.id(system), "banqiao.card.v1.CardService")
+        };
+        yantai.grant(limited).await.unwrap();
+        let caller = qingdao.caller(system).await.unwrap();
+        let head = head("VerifyCard").set("banqiao-purpose", purpose);
+        let answer = caller.unary(&head, &request).await.unwrap();
+        assert_eq!(answer.code(), Some(0), "{system}: {:?}", answer.grpc());
+        let on_the_wire = fields(&answer.messages[0].bytes);
+        assert!(on_the_wire.iter().eq(expected), "{system}: {on_the_wire:?}");
     }
 }
 

@@ -22,6 +22,8 @@ def main(path):
     names = {check["name"] for check in report["checks"]}
     pension = {f"pension {what}" for what in ("limit", "table refused", "needs both", "completed", "watched", "documents")}
     assert pension <= names, f"the pension transfer was not played whole: {pension - names}"
+    cards = {"electronic card", "card renewed"}
+    assert cards <= names, f"no check of {cards - names}"
     failed = [check for check in report["checks"] if not check["held"]]
     assert report["ok"] and report["checks"] and not failed, f"checks that did not hold: {failed}"
     print(f"{len(cities)} cities, {len(report['checks'])} checks")

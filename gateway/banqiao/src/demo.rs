@@ -27,6 +27,8 @@ use scenario::{Check, Scenario};
 const CARD: &str = "banqiao.card.v1.CardService";
 /// Full name of the pension transfers of the card service.
 const PENSION: &str = "banqiao.card.v1.PensionTransferService";
+/// Full name of the service of applications for cards.
+const CARD_LIFE: &str = "banqiao.card.v1.CardLifeService";
 /// What the processes may take to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
 /// CRLs are good for a day; they are written again well before.
@@ -101,7 +103,7 @@ impl DemoCommand {
             root: self.data.clone(),
             cities: sandbox::FOUNDERS.len(),
             base_port: self.base_port,
-            services: [CARD, PENSION]
+            services: [CARD, CARD_LIFE, PENSION]
                 .map(|name| PlannedService {
                     name: name.to_owned(),
                     descriptor_set: banqiao_proto::FILE_DESCRIPTOR_SET.to_vec(),

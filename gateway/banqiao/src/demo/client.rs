@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use banqiao_proto::{
     card::v1::{
-        card_service_client::CardServiceClient,
+        card_life_service_client::CardLifeServiceClient, card_service_client::CardServiceClient,
         pension_transfer_service_client::PensionTransferServiceClient,
     },
     directory::v1::{
@@ -52,9 +52,11 @@ impl System {
     pub(super) fn cards(&self) -> CardServiceClient<Channel> {
         CardServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
-}
 
-impl System {
+    pub(super) fn card_life(&self) -> CardLifeServiceClient<Channel> {
+        CardLifeServiceClient::new(self.channel.clone())
+    }
+
     pub(super) fn transfers(&self) -> PensionTransferServiceClient<Channel> {
         PensionTransferServiceClient::new(self.channel.clone())
     }

@@ -1,5 +1,7 @@
 //! What the demo plays, and what must be seen.
 
+mod renewal;
+
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -19,7 +21,7 @@ use prost_types::Timestamp;
 use serde::Serialize;
 
 use super::{
-    CARD, Steps,
+    CARD, CARD_LIFE, Steps,
     client::{self, System},
     pension,
 };
@@ -80,6 +82,7 @@ impl<'a> Scenario<'a> {
         self.refused_purpose(steps).await?;
         self.ungranted_client(steps).await?;
         let exchange = self.loss(steps).await?;
+        self.renewal(steps).await?;
         pension::play(self, steps).await?;
         self.witnessed(steps).await?;
         self.proven(steps, &exchange).await?;
@@ -122,6 +125,10 @@ impl<'a> Scenario<'a> {
                 &["benefit-eligibility", "card-service"],
                 &[],
             ));
+            wanted.push(Grant {
+                service: CARD_LIFE.to_owned(),
+                ..grant(id("hrss/hall"), &[], &["card-service"], &[])
+            });
             wanted.push(grant(
                 id("hospital/*"),
                 &["VerifyCard"],
@@ -130,7 +137,10 @@ impl<'a> Scenario<'a> {
             ));
         }
         for grant in wanted {
-            if held.iter().any(|held| held.client == grant.client) {
+            if held
+                .iter()
+                .any(|held| held.client == grant.client && held.service == grant.service)
+            {
                 continue;
             }
             grants

@@ -272,6 +272,13 @@ witness_key = "witness.key"
             format!("{} = \"{slug}.jiaodong\"", founder.code)
         });
         let cities = cities.join("\n");
+        let halls: Vec<_> = FOUNDERS
+            .iter()
+            .map(|founder| {
+                let slug = founder.en.to_lowercase();
+                format!("\"spiffe://{slug}.jiaodong/hrss/hall\"")
+            })
+            .collect();
         let card = format!(
             r#"# Made by `banqiao demo`; written again at each start.
 city = "{code}"
@@ -286,6 +293,10 @@ crl = "pki/crl.der"
 [database]
 url = "sqlite://card.db"
 
+[card]
+# The halls of the cities recognise each other's identity verifications.
+verifiers = [{verifiers}]
+
 [gateway]
 address = "{client}"
 
@@ -295,6 +306,7 @@ address = "{client}"
             client = self.client,
             code = self.founder.code,
             listen = self.card,
+            verifiers = halls.join(", "),
             extra = plan.extra_config,
         );
         fs::write(self.card_config(), card)?;
