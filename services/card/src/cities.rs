@@ -9,13 +9,17 @@ use banqiao_directory::{CityCode, SpiffeId, TrustDomain};
 pub struct Cities {
     home: TrustDomain,
     own: CityCode,
-    others: BTreeMap<String, CityCode>,
+    domains: BTreeMap<CityCode, TrustDomain>,
 }
 
 impl Cities {
-    /// A city with the trust domain `home`, and others by trust domain.
-    pub const fn new(home: TrustDomain, own: CityCode, others: BTreeMap<String, CityCode>) -> Self {
-        Self { home, own, others }
+    /// The city `own` with the trust domain `home`, and the others' trust domains by their codes.
+    pub const fn new(
+        home: TrustDomain,
+        own: CityCode,
+        domains: BTreeMap<CityCode, TrustDomain>,
+    ) -> Self {
+        Self { home, own, domains }
     }
 
     /// This city.
@@ -33,6 +37,10 @@ impl Cities {
         if self.is_own(client) {
             return Some(self.own);
         }
-        self.others.get(client.trust_domain().as_str()).copied()
+        let domain = client.trust_domain();
+        let mut others = self.domains.iter();
+        others
+            .find(|(_, other)| *other == domain)
+            .map(|(code, _)| *code)
     }
 }

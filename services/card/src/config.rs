@@ -66,8 +66,8 @@ pub struct CardConfig {
     pub entitlement: EntitlementTerms,
     /// `[eligibility]`: for how many months a check is recognised (`validity_months`).
     pub eligibility: EligibilityTerms,
-    /// `[cities]`: the other cities' codes by trust domain, for what systems of other cities may report and watch.
-    pub cities: BTreeMap<String, CityCode>,
+    /// `[cities]`: the other cities' trust domains by code, for what their systems may report, watch and hand over.
+    pub cities: BTreeMap<CityCode, TrustDomain>,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
 }
@@ -132,7 +132,9 @@ impl CardConfig {
         };
         drop(card);
         let gateway = GatewaySettings::read_optional(top);
-        let pension = PensionSettings::read(&mut top.section("pension"));
+        let cities = read_cities(top);
+        let mut pension = PensionSettings::read(&mut top.section("pension"));
+        pension.cities.clone_from(&cities);
         let calendar = WorkCalendar::read(top);
         let mut section = top.section("entitlement");
         let age = EntitlementTerms::DEFAULT.record_age;
@@ -146,7 +148,6 @@ impl CardConfig {
             validity_months: section.number("validity_months", months, 1..=36),
         };
         drop(section);
-        let cities = read_cities(top);
         let resource = Resource::new("banqiao-card", env!("CARGO_PKG_VERSION"));
         let resource = match city {
             Some(city) => resource.with("banqiao.city", city.as_str()),
@@ -225,8 +226,8 @@ fn read_city(top: &mut Section<'_>) -> Option<CityCode> {
     }
 }
 
-/// The trust domains of other cities.
-fn read_cities(top: &mut Section<'_>) -> BTreeMap<String, CityCode> {
+/// The trust domains of other cities, by code.
+fn read_cities(top: &mut Section<'_>) -> BTreeMap<CityCode, TrustDomain> {
     const KEY: &str = "cities";
     let mut cities = BTreeMap::new();
     let table = match top.value(KEY) {
@@ -234,21 +235,17 @@ fn read_cities(top: &mut Section<'_>) -> BTreeMap<String, CityCode> {
         Some(value) => value.as_table(),
     };
     let Some(table) = table else {
-        top.fault(KEY, "must be a table of city codes by trust domain");
+        top.fault(KEY, "must be a table of trust domains by city code");
         return cities;
     };
-    for (domain, code) in table {
-        let known = domain.parse::<TrustDomain>().is_ok();
-        match code.as_str().and_then(|code| parse_city(code).ok()) {
-            Some(code) if known => {
-                cities.insert(domain.clone(), code);
+    for (code, domain) in table {
+        let key = format!("{KEY}.{code}");
+        match (parse_city(code), domain.as_str().map(str::parse)) {
+            (Ok(code), Some(Ok(domain))) => {
+                cities.insert(code, domain);
             }
-            _ => top.fault(
-                KEY,
-                format!(
-                    "`{domain}` must be a trust domain with the code of a city, such as \"371000\""
-                ),
-            ),
+            (Err(_), _) => top.fault(&key, "is no city of the network, such as 370600"),
+            _ => top.fault(&key, "is no trust domain such as \"yantai.jiaodong\""),
         }
     }
     cities

@@ -59,7 +59,7 @@ pub struct Asked {
 pub enum PensionError {
     /// The settings name no trust domain for this city.
     #[error(
-        "no relations are transferred from or to {0}: its trust domain stands in no `pension.cities`"
+        "no relations are transferred from or to {0}: its trust domain stands in no `[cities]`"
     )]
     CallerCityNotConnected(CityCode),
     /// A system of another city decides, or a document comes from neither city of the transfer.

@@ -115,12 +115,14 @@ pub(super) const OWN_CITY: Refusal = Refusal::forbidden(Rule::design(
     "鲁政发〔2020〕2号",
 )
 .remedy("ask the bureau of that city"));
-pub(super) const CITY: Refusal = Refusal::conflict(Rule::design(
-    "CITY_NOT_CONNECTED",
-    "relations move to and from the cities whose trust domains the settings name (`pension.cities`)",
-    PROPOSAL,
-)
-.remedy("the operators of both cities name each other in their settings"));
+pub(super) const CITY: Refusal = Refusal::conflict(
+    Rule::design(
+        "CITY_NOT_CONNECTED",
+        "relations move to and from the cities whose trust domains the settings name (`[cities]`)",
+        PROPOSAL,
+    )
+    .remedy("the operators of both cities name each other in their settings"),
+);
 pub(super) const FUNDS_RULE: Refusal = Refusal::conflict(
     Rule::design(
         "FUNDS_RULE_DIFFERS",

@@ -34,7 +34,7 @@ pub struct PensionSettings {
     pub age_female: u8,
     /// `yellow_workdays`.
     pub yellow_workdays: u16,
-    /// `cities`: the trust domains of the cities to and from which relations move. Documents of a city are taken from its own systems only.
+    /// The configuration's `[cities]`: the trust domains of the cities to and from which relations move. Documents of a city are taken from its own systems only.
     pub cities: BTreeMap<CityCode, TrustDomain>,
     /// `funds_not_required`: a list of `{ from, to, scheme }`.
     pub funds_not_required: Vec<FundsRule>,
@@ -53,28 +53,11 @@ impl Default for PensionSettings {
 }
 
 impl PensionSettings {
-    /// Reads the `[pension]` table.
+    /// Reads the `[pension]` table. The cities stand in a table of their own.
     pub fn read(section: &mut Section<'_>) -> Self {
         let age_male = section.number("age_male", AGE_MALE, 30..=70);
         let age_female = section.number("age_female", AGE_FEMALE, 30..=70);
         let yellow_workdays = section.number("yellow_workdays", YELLOW_WORKDAYS, 1..=15);
-        let mut cities = BTreeMap::new();
-        match section.value("cities") {
-            None => {}
-            Some(Value::Table(table)) => {
-                for (code, domain) in table {
-                    let key = format!("cities.{code}");
-                    match (code.parse(), domain.as_str().map(str::parse)) {
-                        (Ok(code), Some(Ok(domain))) => {
-                            cities.insert(code, domain);
-                        }
-                        (Err(_), _) => section.fault(&key, "is no city code such as 370600"),
-                        _ => section.fault(&key, "is no trust domain such as \"yantai.jiaodong\""),
-                    }
-                }
-            }
-            Some(_) => section.fault("cities", "must be a table of city codes and trust domains"),
-        }
         let mut funds_not_required = Vec::new();
         match section.value("funds_not_required") {
             None => {}
@@ -95,7 +78,7 @@ impl PensionSettings {
             age_male,
             age_female,
             yellow_workdays,
-            cities,
+            cities: BTreeMap::new(),
             funds_not_required,
         }
     }
@@ -145,7 +128,7 @@ mod tests {
     #[test]
     fn funds_are_required_unless_a_rule_of_this_direction_and_scheme_says_otherwise() {
         let settings = read(
-            "[pension]\nage_female = 45\ncities = { 370600 = 'yantai.jiaodong' }\n\
+            "[pension]\nage_female = 45\n\
              funds_not_required = [{ from = '370600', to = '370200', scheme = 'employee' }]\n",
         );
         let settings = settings.unwrap();
@@ -160,15 +143,13 @@ mod tests {
     #[test]
     fn every_fault_comes_with_its_key() {
         let faults = read(
-            "[pension]\nage_male = 5\ncolour = 1\ncities = { 370602 = 'a', 370600 = 'A B' }\n\
+            "[pension]\nage_male = 5\ncolour = 1\n\
              funds_not_required = [{ from = '1', to = '370200', scheme = 'employee' }, 3]\n",
         );
         assert_eq!(
             faults.unwrap_err(),
             [
                 "pension.age_male",
-                "pension.cities.370600",
-                "pension.cities.370602",
                 "pension.funds_not_required[0]",
                 "pension.funds_not_required[1]",
                 "pension.colour"

@@ -39,7 +39,7 @@ fn ask(line: u64, index: u32) -> MatchEligibilityRequest {
 async fn streams_take_insured_persons_and_answer_matches_as_lines_come() {
     let certificates = Certificates::of_qingdao();
     let folder = certificates.folder.path();
-    let cities = "[cities]\n'weihai.jiaodong' = '371000'\n";
+    let cities = "[cities]\n371000 = 'weihai.jiaodong'\n";
     let text = format!("{}{cities}", config_text("sqlite://card.db"));
     let config = banqiao_card::CardConfig::parse(&text, folder).unwrap();
     let instance = Instance::start(config, Clock::system()).await.unwrap();

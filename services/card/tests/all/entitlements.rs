@@ -33,7 +33,7 @@ pub(crate) const TODAY: Date = date(2026, 11, 23);
 pub(crate) fn cities() -> Cities {
     let others = [("weihai.jiaodong", "371000"), ("yantai.jiaodong", "370600")];
     let others: BTreeMap<_, _> = others
-        .map(|(domain, code)| (domain.to_owned(), code.parse().unwrap()))
+        .map(|(domain, code)| (code.parse().unwrap(), domain.parse().unwrap()))
         .into();
     Cities::new("qingdao.jiaodong".parse().unwrap(), qingdao(), others)
 }
