@@ -14,6 +14,8 @@
 mod all_cities;
 #[path = "all/archive.rs"]
 mod archive;
+#[path = "all/benefits.rs"]
+mod benefits;
 #[path = "all/calls.rs"]
 mod calls;
 #[path = "all/card.rs"]

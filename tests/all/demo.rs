@@ -87,6 +87,15 @@ async fn demo_holds_its_checks_and_its_gateways_write_no_identity_number() {
     let report = demo(folder.path(), &endpoint).await;
     assert_eq!(report["ok"], true, "{report}");
     assert_eq!(report["cities"].as_array().unwrap().len(), 5);
+    let checks = report["checks"].as_array().unwrap();
+    for name in [
+        "eligibility recognised",
+        "loss only investigated",
+        "entitlement of the insured city",
+    ] {
+        let held = |check: &&Value| check["name"] == name && check["held"] == true;
+        assert_eq!(checks.iter().filter(held).count(), 1, "{name}: {report}");
+    }
 
     let held = |name: &str| {
         let checks = report["checks"].as_array().unwrap().iter();

@@ -1,6 +1,11 @@
 //! A real card service process with synthetic holders.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::net::TcpStream;
@@ -71,24 +76,12 @@ impl Cards {
             city.gateway().client.to_string(),
         );
         for (code, _, domain) in CITIES {
-            set(&mut config, &format!("pension.cities.{code}"), domain);
+            set(&mut config, &format!("cities.{code}"), domain);
         }
         set(&mut config, "telemetry.log_format", "json");
         fs::write(folder.join("card.toml"), toml::to_string(&config)?)?;
         let path = program("banqiao-card")?;
-        let run = |arguments: &[&str]| -> Result<String> {
-            let output = Command::new(&path)
-                .args(arguments)
-                .current_dir(&folder)
-                .output()?;
-            if !output.status.success() {
-                bail!(
-                    "banqiao-card {arguments:?}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
-            }
-            Ok(String::from_utf8(output.stdout)?)
-        };
+        let run = |arguments: &[&str]| run(&path, &folder, arguments);
         let sheet = run(&[
             "generate",
             "--city",
@@ -120,6 +113,46 @@ impl Cards {
         self.listens().await
     }
 
+    /// Gives it the insurance of the synthetic holders, and whom of them the city pays.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what the program says.
+    pub fn import_benefits(&self, city: &str, holders: u32) -> Result<()> {
+        let path = program("banqiao-card")?;
+        let count = holders.to_string();
+        for kind in ["insurance", "beneficiaries"] {
+            let (generate, import) = (format!("generate-{kind}"), format!("import-{kind}"));
+            let generate = ["benefits", &generate, "--city", city, "--count", &count];
+            let file = format!("{kind}.csv");
+            fs::write(
+                self.folder.join(&file),
+                run(&path, &self.folder, &generate)?,
+            )?;
+            let import = ["benefits", &import, "--config", "card.toml", &file];
+            run(&path, &self.folder, &import)?;
+        }
+        Ok(())
+    }
+
+    /// The number of somebody whom the city pays.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nobody was imported by [`Cards::import_benefits`].
+    pub fn pensioner(&self) -> Result<String> {
+        let sheet = fs::read_to_string(self.folder.join("beneficiaries.csv"))?;
+        let first = sheet.lines().nth(1).context("an empty sheet")?;
+        let number = first.split(',').next().context("a short line")?;
+        Ok(number.to_owned())
+    }
+
+    /// Today in the cities, as the services write it.
+    pub fn today(&self) -> String {
+        let now = banqiao_directory::Clock::system().now_us();
+        banqiao_kit::civil_date(now).to_string()
+    }
+
     /// Waits until it listens.
     ///
     /// # Errors
@@ -132,6 +165,21 @@ impl Cards {
         });
         listening.await.with_context(|| self.process.output())
     }
+}
+
+/// Runs the program and gives what it prints.
+fn run(path: &Path, folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(path)
+        .args(arguments)
+        .current_dir(folder)
+        .output()?;
+    if !output.status.success() {
+        bail!(
+            "banqiao-card {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The holders of a sheet; its first three columns are card number, social security number and name.

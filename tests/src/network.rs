@@ -55,6 +55,12 @@ pub const PENSION: &str = "banqiao.card.v1.PensionTransferService";
 /// The card service.
 pub const CARD: &str = "banqiao.card.v1.CardService";
 
+/// The entitlement service.
+pub const ENTITLEMENT: &str = "banqiao.card.v1.EntitlementService";
+
+/// The eligibility service.
+pub const ELIGIBILITY: &str = "banqiao.card.v1.EligibilityService";
+
 /// Changes the config of a gateway, given its city's code, before it is written.
 pub type Tweak = Arc<dyn Fn(&str, &mut Table) + Send + Sync>;
 
@@ -265,6 +271,50 @@ impl Network {
             }
         }
         Ok((network, cards))
+    }
+
+    /// Starts two cities with a real card service each, which holds so many synthetic holders with their insurance, and
+    /// the pensioners among them. Each service calls through its own gateway; entitlement and eligibility are granted to
+    /// [`SYSTEM`] of both cities, and entitlement to the other city's card service.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the output of a process that does not become ready.
+    pub async fn benefits(holders: u32) -> Result<(Self, [Cards; 2])> {
+        let mut network = Plan::cities(2).lay_out()?;
+        let services = [
+            Cards::lay_out(&network, 0, holders)?,
+            Cards::lay_out(&network, 1, holders)?,
+        ];
+        for (city, cards) in network.cities.iter_mut().zip(&services) {
+            cards.import_benefits(city.code, holders)?;
+            let identity = city.id("hrss/card");
+            let carried = [CARD, ENTITLEMENT, ELIGIBILITY]
+                .map(|service| carried(service, cards.address, &identity));
+            let gateway = city.gateway_mut();
+            set(&mut gateway.config, "services", carried.to_vec());
+            gateway.write_config()?;
+        }
+        network.run().await?;
+        for (index, cards) in services.iter().enumerate() {
+            cards.listens().await?;
+            let city = &network.cities[index];
+            let clients = network.cities.iter().map(|city| city.id(SYSTEM));
+            let mut wanted: Vec<_> = clients
+                .flat_map(|client| {
+                    [ENTITLEMENT, ELIGIBILITY].map(|service| grant(&client, service))
+                })
+                .collect();
+            wanted.push(grant(
+                &network.cities[1 - index].id("hrss/card"),
+                ENTITLEMENT,
+            ));
+            for mut wanted in wanted {
+                wanted.purposes = vec!["benefit-eligibility".to_owned()];
+                city.grant(wanted).await?;
+            }
+        }
+        Ok((network, services))
     }
 
     fn lay_out(plan: Plan) -> Result<Self> {

@@ -24,6 +24,8 @@ def main(path):
     assert pension <= names, f"the pension transfer was not played whole: {pension - names}"
     cards = {"electronic card", "card renewed"}
     assert cards <= names, f"no check of {cards - names}"
+    benefits = {"eligibility recognised", "loss only investigated", "entitlement of the insured city"}
+    assert benefits <= names, f"no check of {benefits - names}"
     failed = [check for check in report["checks"] if not check["held"]]
     assert report["ok"] and report["checks"] and not failed, f"checks that did not hold: {failed}"
     print(f"{len(cities)} cities, {len(report['checks'])} checks")

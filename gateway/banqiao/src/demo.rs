@@ -1,5 +1,6 @@
 //! `banqiao demo`: five cities on this machine, a scripted scenario across them, and then a network to try things on.
 
+mod benefits;
 mod client;
 mod count;
 mod pension;
@@ -29,6 +30,10 @@ const CARD: &str = "banqiao.card.v1.CardService";
 const PENSION: &str = "banqiao.card.v1.PensionTransferService";
 /// Full name of the service of applications for cards.
 const CARD_LIFE: &str = "banqiao.card.v1.CardLifeService";
+/// Full name of the entitlement service, which the card service's program serves, too.
+const ENTITLEMENT: &str = "banqiao.card.v1.EntitlementService";
+/// Full name of the eligibility service, likewise.
+const ELIGIBILITY: &str = "banqiao.card.v1.EligibilityService";
 /// What the processes may take to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
 /// CRLs are good for a day; they are written again well before.
@@ -103,7 +108,7 @@ impl DemoCommand {
             root: self.data.clone(),
             cities: sandbox::FOUNDERS.len(),
             base_port: self.base_port,
-            services: [CARD, CARD_LIFE, PENSION]
+            services: [CARD, CARD_LIFE, ENTITLEMENT, ELIGIBILITY, PENSION]
                 .map(|name| PlannedService {
                     name: name.to_owned(),
                     descriptor_set: banqiao_proto::FILE_DESCRIPTOR_SET.to_vec(),

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use banqiao_proto::{
     card::v1::{
         card_life_service_client::CardLifeServiceClient, card_service_client::CardServiceClient,
+        eligibility_service_client::EligibilityServiceClient,
+        entitlement_service_client::EntitlementServiceClient,
         pension_transfer_service_client::PensionTransferServiceClient,
     },
     directory::v1::{
@@ -59,6 +61,14 @@ impl System {
 
     pub(super) fn transfers(&self) -> PensionTransferServiceClient<Channel> {
         PensionTransferServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn entitlement(&self) -> EntitlementServiceClient<Channel> {
+        EntitlementServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn eligibility(&self) -> EligibilityServiceClient<Channel> {
+        EligibilityServiceClient::new(self.channel.clone())
     }
 }
 

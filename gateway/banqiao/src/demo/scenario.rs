@@ -21,7 +21,7 @@ use prost_types::Timestamp;
 use serde::Serialize;
 
 use super::{
-    CARD, CARD_LIFE, Steps,
+    CARD, CARD_LIFE, Steps, benefits,
     client::{self, System},
     pension,
 };
@@ -29,7 +29,7 @@ use crate::audit::evidence;
 use crate::sandbox::{Founder, Sandbox, SandboxCity};
 
 /// Seed of the synthetic holders: each run has the same people.
-const SEED: u64 = 20_200_101;
+pub(super) const SEED: u64 = 20_200_101;
 /// How long the watcher may take to see a loss.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
 /// Validity of the demo's grants.
@@ -75,6 +75,16 @@ impl<'a> Scenario<'a> {
                 .await
                 .with_context(|| format!("import into {}", city.founder.en))?;
         }
+        for city in &self.sandbox.cities {
+            benefits::grants(self.sandbox, city)
+                .await
+                .with_context(|| format!("grants of {}", city.founder.en))?;
+        }
+        for city in &self.sandbox.cities {
+            benefits::import(city)
+                .await
+                .with_context(|| format!("benefits of {}", city.founder.en))?;
+        }
         steps.say("Calling across cities");
         self.everyone_verifies(steps).await?;
         self.hospital_sees_less(steps).await?;
@@ -83,6 +93,7 @@ impl<'a> Scenario<'a> {
         self.ungranted_client(steps).await?;
         let exchange = self.loss(steps).await?;
         self.renewal(steps).await?;
+        self.benefits(steps).await?;
         pension::play(self, steps).await?;
         self.witnessed(steps).await?;
         self.proven(steps, &exchange).await?;
@@ -137,10 +148,9 @@ impl<'a> Scenario<'a> {
             ));
         }
         for grant in wanted {
-            if held
-                .iter()
-                .any(|held| held.client == grant.client && held.service == grant.service)
-            {
+            let stands =
+                |held: &Grant| held.client == grant.client && held.service == grant.service;
+            if held.iter().any(stands) {
                 continue;
             }
             grants
@@ -536,7 +546,8 @@ fn verify(card: &CardRecord, name: Option<&str>) -> VerifyCardRequest {
     }
 }
 
-fn grant(client: String, methods: &[&str], purposes: &[&str], fields: &[&str]) -> Grant {
+/// A grant of the card service for a year.
+pub(super) fn grant(client: String, methods: &[&str], purposes: &[&str], fields: &[&str]) -> Grant {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     let now = banqiao_directory::Clock::system().now_s();
     Grant {

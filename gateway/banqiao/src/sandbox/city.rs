@@ -300,7 +300,7 @@ verifiers = [{verifiers}]
 [gateway]
 address = "{client}"
 
-[pension.cities]
+[cities]
 {cities}
 {extra}"#,
             client = self.client,
