@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use protox::Compiler;
 
-const FILES: [&str; 27] = [
+const FILES: &[&str] = &[
     "banqiao/exchange/v1/options.proto",
     "banqiao/exchange/v1/metadata.proto",
     "banqiao/exchange/v1/outcome.proto",
@@ -25,9 +25,6 @@ const FILES: [&str; 27] = [
     "banqiao/card/v1/eligibility.proto",
     "banqiao/item/v1/case.proto",
     "banqiao/item/v1/catalogue.proto",
-    "banqiao/item/v1/material.proto",
-    "banqiao/item/v1/rating.proto",
-    "banqiao/item/v1/statistics.proto",
     "banqiao/lab/v1/catalogue.proto",
     "banqiao/lab/v1/fhir.proto",
     "banqiao/lab/v1/record.proto",
