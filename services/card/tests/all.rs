@@ -11,6 +11,8 @@
 mod benefit_calls;
 #[path = "all/bureau.rs"]
 mod bureau;
+#[path = "all/campaigns.rs"]
+mod campaigns;
 #[path = "all/certificates.rs"]
 mod certificates;
 #[path = "all/command_line.rs"]
