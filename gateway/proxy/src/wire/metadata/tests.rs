@@ -186,7 +186,7 @@ fn values_are_parsed_strictly() {
     let between = Hop::GatewayToGateway;
     for (hop, name, value) in [
         (client, "banqiao-to", "370202"),
-        (client, "banqiao-to", "*"),
+        (client, "banqiao-to", "**"),
         (client, "banqiao-to", ""),
         (client, "banqiao-to", "370200,370600"),
         (client, "banqiao-to", "spiffe://qingdao.jiaodong"),
@@ -307,6 +307,8 @@ fn values_are_parsed_strictly() {
         .to
         .unwrap();
     assert!(matches!(to, Target::System(_)));
+    let all = with(client, "banqiao-to", "*").unwrap().to;
+    assert_eq!(all, Some(Target::All));
     assert_eq!(to.as_str(), "spiffe://qingdao.jiaodong/hrss/card");
 }
 
