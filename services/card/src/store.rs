@@ -456,7 +456,10 @@ impl Store {
         chips: &[&ChipCode],
     ) -> Result<Vec<StoredCard>, StoreError> {
         match (&self.database, &self.bureau) {
-            (Database::Postgres(pool), Some(bureau)) => bureau.find_all(pool, numbers, chips).await,
+            // Boxed, as the others of a bureau: a snapshot with its statements, which most networks never need.
+            (Database::Postgres(pool), Some(bureau)) => {
+                Box::pin(bureau.find_all(pool, numbers, chips)).await
+            }
             (Database::Postgres(pool), None) => postgres::find_all(pool, numbers, chips).await,
             (Database::Sqlite(database), _) => sqlite::find_all(database, numbers, chips).await,
         }
@@ -469,7 +472,7 @@ impl Store {
     pub async fn page(&self, after: &str, limit: i64) -> Result<Page, StoreError> {
         let cards = match (&self.database, &self.bureau) {
             (Database::Postgres(pool), Some(bureau)) => {
-                return bureau.page(pool, after, limit).await;
+                return Box::pin(bureau.page(pool, after, limit)).await;
             }
             (Database::Postgres(pool), None) => postgres::page(pool, after, limit).await,
             (Database::Sqlite(database), _) => sqlite::page(database, after, limit).await,
@@ -556,7 +559,7 @@ impl Store {
     ) -> Result<Vec<StoredCard>, StoreError> {
         match (&self.database, &self.bureau) {
             (Database::Postgres(pool), Some(bureau)) => {
-                bureau.ended_losses(pool, now_us, limit).await
+                Box::pin(bureau.ended_losses(pool, now_us, limit)).await
             }
             (Database::Postgres(pool), None) => postgres::ended_losses(pool, now_us, limit).await,
             (Database::Sqlite(database), _) => sqlite::ended_losses(database, now_us, limit).await,

@@ -76,7 +76,9 @@ impl Courier for PensionCourier {
                 return Carried::Later(refusal.retry_after);
             }
         };
-        match self.transfers.carried(parcel, exchange, outcome).await {
+        // Boxed: it holds a transaction and its statements.
+        let carried = Box::pin(self.transfers.carried(parcel, exchange, outcome));
+        match carried.await {
             Ok(()) => Carried::Done,
             Err(error) => {
                 tracing::warn!(?parcel, error = %Chain(&error), "cannot write what became of a document");

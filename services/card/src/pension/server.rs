@@ -59,7 +59,8 @@ impl PensionServer {
     ) -> Result<(Uuid, Transition), CallError> {
         let caller = caller?;
         let asked = asked.map_err(CallError::CallerInvalid)?;
-        let answer = self.transfers.act(&asked, &caller).await?;
+        // Boxed: it holds a transaction and its statements.
+        let answer = Box::pin(self.transfers.act(&asked, &caller)).await?;
         Ok((asked.transfer, answer))
     }
 
@@ -89,7 +90,6 @@ impl PensionTransferService for PensionServer {
         let exchange = caller.as_ref().ok().map(|caller| caller.exchange);
         let (city, today) = (self.transfers.city(), self.today());
         let asked = parse_application(request.get_ref(), city, today);
-        // Boxed, as the others: it holds a transaction and its statements.
         let acted = Box::pin(async {
             let (transfer, answer) = self.act(asked, caller).await?;
             Ok(ApplyTransferResponse {
