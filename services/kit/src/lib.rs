@@ -8,6 +8,7 @@
 //!   file.toml ──▶ SettingsFile ──▶ settings, or every fault at once
 //!   OutgoingCall ──▶ Gateway ──mTLS──▶ the city's gateway ──▶ other cities' services; Answer or Refusal back
 //!   mapping.toml, an office's own tables ──▶ mapping: records and named statements
+//!   file.csv, file.xlsx ◀─▶ sheet: rows, one at a time
 //!   dates, limits ──▶ calendar: the working days in which the law counts
 //! ```
 //!
@@ -29,6 +30,7 @@ mod rule;
 mod rulebook;
 mod server;
 mod settings;
+mod sheet;
 mod stop;
 mod telemetry;
 mod trust;
@@ -52,6 +54,10 @@ pub use rule::{Broken, Certainty, Rule, Violation, Violations};
 pub use rulebook::{Effect, Refusal, RuleRow, RuleTable, Rulebook, TransitionRow};
 pub use server::{DEFAULT_DRAIN, Server, ServerError, Service};
 pub use settings::{Section, SettingFault, SettingFaults, SettingsFile};
+pub use sheet::{
+    Line, SheetColumn, SheetError, SheetRow, SheetWriter, read_csv, read_sheet, sheet_path,
+    sheet_rules,
+};
 pub use stop::stop_signal;
 pub use telemetry::read_telemetry;
 pub use trust::{ServiceIdentity, TrustError, TrustSettings};
