@@ -21,6 +21,7 @@ mod compare;
 mod config;
 pub mod eligibility;
 pub mod entitlement;
+mod export;
 mod import;
 mod importer;
 mod instance;
@@ -44,6 +45,7 @@ pub use cards::{Cards, DEFAULT_NEW_CARD_YEARS, LossTerms};
 pub use cities::Cities;
 pub use columns::ColumnReader;
 pub use config::CardConfig;
+pub use export::{ExportError, ExportFilter, Exported};
 pub use import::{IMPORT_BATCH, ImportCounts, LineOutcome};
 pub use importer::{Importer, Outcomes};
 pub use instance::{Instance, RunError, run};
@@ -52,7 +54,10 @@ pub use loss::ReportError;
 pub use request::{CardKey, Function, Lookup, LossReport, Verify, WatchFrom};
 pub use rules::rulebook;
 pub use service::{CardServer, DOMAIN, MAX_IMPORT_LINES};
-pub use sheet::{COLUMNS, RefusedReport, SheetError, SheetLine, SheetReader, write_sheet};
+pub use sheet::{
+    CARD_COLUMNS, COLUMNS, RefusedLines, RefusedReport, SheetError, card_of, row_of, state_named,
+    write_sheet,
+};
 pub use stock::StockError;
 pub use store::{
     Actor, Blank, CARD_MAPPING, Cause, Change, FirstAnswer, Life, NewChange, Page, Part, Report,

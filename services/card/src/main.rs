@@ -40,21 +40,10 @@ enum Command {
         #[arg(value_name = "FILE")]
         config: PathBuf,
     },
-    /// Takes over cards from a CSV file; exits 3 when lines were refused. Sending a file again changes nothing.
-    Import {
-        /// CSV file in UTF-8; its header names the columns.
-        #[arg(value_name = "CARDS.csv")]
-        cards: PathBuf,
-        /// Configuration file; its database is written.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Where the refused lines are listed with field and rule. Default: CARDS.refused.csv.
-        #[arg(long, value_name = "FILE")]
-        report: Option<PathBuf>,
-        /// Prints the counts as one JSON object.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Takes over cards from a CSV or XLSX file; exits 3 when lines were refused. Sending a file again changes nothing.
+    Import(command::import::ImportFile),
+    /// Writes cards into a CSV or XLSX file that can be imported again.
+    Export(command::export::ExportFile),
     /// Takes new cards from a CSV file into the stock from which cards are replaced and renewed. Sending a file again adds nothing.
     Stock {
         /// CSV file in UTF-8: card_number, card_identification_code, specification_version.
@@ -123,21 +112,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             eprintln!("no fault found");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Import {
-            cards,
-            config,
-            report,
-            json,
-        } => {
-            let config = CardConfig::read(&config)?;
-            install_log(&config.telemetry)?;
-            let report = report.unwrap_or_else(|| cards.with_extension("refused.csv"));
-            let refused = runtime()?.block_on(command::import(&cards, config, &report, json))?;
-            Ok(if refused {
-                ExitCode::from(EXIT_REFUSED)
-            } else {
-                ExitCode::SUCCESS
-            })
+        Command::Import(file) => Ok(if runtime()?.block_on(file.run())? {
+            ExitCode::from(EXIT_REFUSED)
+        } else {
+            ExitCode::SUCCESS
+        }),
+        Command::Export(file) => {
+            runtime()?.block_on(file.run())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Stock { cards, config } => {
             let config = CardConfig::read(&config)?;

@@ -1,8 +1,14 @@
-//! Cards as CSV: UTF-8, a header line with the protobuf names of the fields in any order, states by name.
+//! Cards as CSV and XLSX: a header with the protobuf names of the fields, or other names that they have, in any order; states by name.
 
-use std::io;
+use std::{
+    fs::File,
+    io::{self, BufWriter},
+    path::Path,
+};
 
-use banqiao_kit::{Rule, RuleTable, Violation};
+use banqiao_kit::{
+    Line, Rule, RuleTable, SheetColumn, SheetRow, SheetWriter, Violation, sheet_rules,
+};
 use banqiao_proto::card::v1::{CardRecord, CardState};
 
 /// The columns; all are required in the header.
@@ -31,12 +37,6 @@ const STATES: [(CardState, &str, &str); 7] = [
     (CardState::Expired, "EXPIRED", "过期"),
 ];
 
-const UTF8: Rule = Rule::design("UTF8", "text is UTF-8", "card service");
-const COLUMN_COUNT: Rule = Rule::design(
-    "COLUMN_COUNT",
-    "a line has as many fields as the header",
-    "RFC 4180 §2.4",
-);
 const STATE_NAME: Rule = Rule::design(
     "STATE_NAME",
     "a state is SEALED, NORMAL, TEMP_LOST, LOST, LOCKED or CANCELLED, or its Chinese name",
@@ -45,10 +45,8 @@ const STATE_NAME: Rule = Rule::design(
 const ELECTRONIC: Rule = Rule::design("ELECTRONIC", "electronic is true or false", "card service");
 
 pub(crate) fn rules() -> RuleTable {
-    RuleTable::new("CSV files").fields(
-        [&UTF8, &COLUMN_COUNT, &STATE_NAME, &ELECTRONIC],
-        &["banqiao-card import"],
-    )
+    const IMPORT: &[&str] = &["banqiao-card import"];
+    sheet_rules(IMPORT).fields([&STATE_NAME, &ELECTRONIC], IMPORT)
 }
 
 /// Why a sheet cannot be read at all.
@@ -58,196 +56,173 @@ pub enum SheetError {
     /// The header lacks a column, or has one too many; the columns.
     #[error("the header must name these columns once each: {0}")]
     Columns(String),
-    /// The header lacks a column, or has one too many.
-    #[error("the header must name these columns once each: {}", COLUMNS.join(", "))]
-    Header,
     /// The file cannot be read or written.
     #[error("cannot read or write the sheet")]
     Io(#[source] csv::Error),
 }
 
-/// A line of a sheet: its number in the file (the header is line 1), and its card or what is wrong with its form.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SheetLine {
-    /// Line in the file.
-    pub line: u64,
-    /// The card.
-    pub card: Result<CardRecord, Vec<Violation>>,
-}
+/// The columns with their further names: the codes of 人社 data elements, as the bureaus' own tables have them, and Chinese ones.
+pub const CARD_COLUMNS: [SheetColumn; COLUMNS.len()] = [
+    column(0, &["AAZ500", "卡号", "社会保障卡卡号", "社会保障卡号"]),
+    column(1, &["AAC002", "社会保障号码", "公民身份号码"]),
+    column(2, &["AAC003", "姓名"]),
+    column(3, &["AAZ501", "卡识别码"]),
+    column(4, &["AAB301", "发卡地区行政区划", "发卡地区行政区划代码"]),
+    column(5, &["AAE030", "发卡日期"]),
+    column(6, &["AAE031", "卡有效期", "有效期"]),
+    column(7, &["AAZ502", "社保功能状态", "卡状态"]),
+    column(8, &["金融功能状态"]),
+    column(9, &["电子社保卡", "是否签发电子社保卡"]),
+    column(10, &["规范版本"]),
+];
 
-/// Reads a sheet line by line.
-#[derive(Debug)]
-pub struct SheetReader<R> {
-    reader: csv::Reader<R>,
-    /// Where each of [`COLUMNS`] stands.
-    places: [usize; COLUMNS.len()],
-    record: csv::ByteRecord,
-}
-
-impl<R: io::Read> SheetReader<R> {
-    /// Reads the header.
-    ///
-    /// # Errors
-    /// See [`SheetError`].
-    pub fn new(source: R) -> Result<Self, SheetError> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source);
-        let header = reader.byte_headers().map_err(SheetError::Io)?;
-        let mut places = [usize::MAX; COLUMNS.len()];
-        for (at, name) in header.iter().enumerate() {
-            // Spreadsheet programs write a byte order mark.
-            let name = name
-                .strip_prefix(b"\xEF\xBB\xBF")
-                .unwrap_or(name)
-                .trim_ascii();
-            let column = COLUMNS.iter().position(|column| column.as_bytes() == name);
-            let place = column
-                .and_then(|column| places.get_mut(column))
-                .ok_or(SheetError::Header)?;
-            if *place != usize::MAX {
-                return Err(SheetError::Header);
-            }
-            *place = at;
-        }
-        if places.contains(&usize::MAX) {
-            return Err(SheetError::Header);
-        }
-        Ok(Self {
-            reader,
-            places,
-            record: csv::ByteRecord::new(),
-        })
-    }
-
-    /// Bytes of the file that were read, for progress.
-    pub fn position(&self) -> u64 {
-        self.reader.position().byte()
-    }
-
-    /// The next line; none at the end.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn next_line(&mut self) -> Result<Option<SheetLine>, SheetError> {
-        if !self
-            .reader
-            .read_byte_record(&mut self.record)
-            .map_err(SheetError::Io)?
-        {
-            return Ok(None);
-        }
-        let line = self.record.position().map_or(0, csv::Position::line);
-        Ok(Some(SheetLine {
-            line,
-            card: self.parse(),
-        }))
-    }
-
-    fn parse(&self) -> Result<CardRecord, Vec<Violation>> {
-        if self.record.len() != COLUMNS.len() {
-            return Err(vec![Violation {
-                field: "".into(),
-                rule: &COLUMN_COUNT,
-            }]);
-        }
-        let mut faults = Vec::new();
-        let mut text = |column: usize| {
-            let bytes = self
-                .places
-                .get(column)
-                .and_then(|place| self.record.get(*place));
-            match std::str::from_utf8(bytes.unwrap_or_default()) {
-                Ok(text) => text.trim().to_owned(),
-                Err(_) => {
-                    let field = COLUMNS.get(column).copied().unwrap_or_default();
-                    faults.push(Violation {
-                        field: field.into(),
-                        rule: &UTF8,
-                    });
-                    String::new()
-                }
-            }
-        };
-        let (social, financial, electronic) = (text(7), text(8), text(9));
-        let mut card = CardRecord {
-            card_number: text(0),
-            social_security_number: text(1),
-            name: text(2),
-            card_identification_code: text(3),
-            issuing_division: text(4),
-            issued_on: text(5),
-            expires_on: text(6),
-            specification_version: text(10),
-            ..CardRecord::default()
-        };
-        match state(&social) {
-            Some(state) => card.set_social_state(state),
-            None => faults.push(Violation {
-                field: "social_state".into(),
-                rule: &STATE_NAME,
-            }),
-        }
-        match state(&financial) {
-            Some(state) => card.set_financial_state(state),
-            None => faults.push(Violation {
-                field: "financial_state".into(),
-                rule: &STATE_NAME,
-            }),
-        }
-        match electronic.as_str() {
-            "true" | "TRUE" | "1" | "是" => card.electronic = true,
-            "false" | "FALSE" | "0" | "否" => card.electronic = false,
-            _ => faults.push(Violation {
-                field: "electronic".into(),
-                rule: &ELECTRONIC,
-            }),
-        }
-        if faults.is_empty() {
-            Ok(card)
-        } else {
-            Err(faults)
-        }
+const fn column(at: usize, also: &'static [&'static str]) -> SheetColumn {
+    SheetColumn {
+        name: COLUMNS[at],
+        also,
     }
 }
 
-fn state(name: &str) -> Option<CardState> {
+/// The card of a row of [`CARD_COLUMNS`], or what is wrong with its form.
+///
+/// # Errors
+/// Every fault of the row.
+pub fn card_of(row: &SheetRow) -> Result<CardRecord, Vec<Violation>> {
+    let text = |column: usize| row.values.get(column).cloned().unwrap_or_default();
+    let mut faults = row.faults.clone();
+    // What could not be read is one fault, not two.
+    let mut fault = |field: &'static str, rule| {
+        if row.faults.is_empty() {
+            faults.push(Violation {
+                field: field.into(),
+                rule,
+            });
+        }
+    };
+    let mut card = CardRecord {
+        card_number: text(0),
+        social_security_number: text(1),
+        name: text(2),
+        card_identification_code: text(3),
+        issuing_division: text(4),
+        issued_on: text(5),
+        expires_on: text(6),
+        specification_version: text(10),
+        ..CardRecord::default()
+    };
+    match state_named(&text(7)) {
+        Some(state) => card.set_social_state(state),
+        None => fault("social_state", &STATE_NAME),
+    }
+    match state_named(&text(8)) {
+        Some(state) => card.set_financial_state(state),
+        None => fault("financial_state", &STATE_NAME),
+    }
+    match text(9).as_str() {
+        "true" | "TRUE" | "1" | "是" => card.electronic = true,
+        "false" | "FALSE" | "0" | "否" => card.electronic = false,
+        _ => fault("electronic", &ELECTRONIC),
+    }
+    if faults.is_empty() {
+        Ok(card)
+    } else {
+        Err(faults)
+    }
+}
+
+/// The state of a name, English or Chinese.
+pub fn state_named(name: &str) -> Option<CardState> {
     let named =
         |(_, english, chinese): &&(CardState, &str, &str)| [*english, *chinese].contains(&name);
     STATES.iter().find(named).map(|(state, ..)| *state)
 }
 
-/// Writes cards as a sheet that [`SheetReader`] reads.
+/// The row of a card, in the order of [`COLUMNS`].
+pub fn row_of(card: &CardRecord) -> [&str; COLUMNS.len()] {
+    let name = |state: CardState| {
+        let mut states = STATES.iter();
+        states
+            .find(|(known, ..)| *known == state)
+            .map_or("", |(_, english, _)| *english)
+    };
+    [
+        &card.card_number,
+        &card.social_security_number,
+        &card.name,
+        &card.card_identification_code,
+        &card.issuing_division,
+        &card.issued_on,
+        &card.expires_on,
+        name(card.social_state()),
+        name(card.financial_state()),
+        if card.electronic { "true" } else { "false" },
+        &card.specification_version,
+    ]
+}
+
+/// Writes cards as CSV that is read again.
 ///
 /// # Errors
 /// The sink cannot be written.
 pub fn write_sheet(
-    sink: impl io::Write,
+    sink: impl io::Write + Send,
     cards: impl IntoIterator<Item = CardRecord>,
-) -> Result<(), SheetError> {
-    let mut writer = csv::Writer::from_writer(sink);
-    writer.write_record(COLUMNS).map_err(SheetError::Io)?;
+) -> Result<(), banqiao_kit::SheetError> {
+    let mut writer = SheetWriter::csv(sink, &COLUMNS)?;
     for card in cards {
-        let name = |state: CardState| {
-            STATES
-                .iter()
-                .find(|(known, ..)| *known == state)
-                .map_or("", |(_, english, _)| english)
-        };
-        let record = [
-            card.card_number.as_str(),
-            &card.social_security_number,
-            &card.name,
-            &card.card_identification_code,
-            &card.issuing_division,
-            &card.issued_on,
-            &card.expires_on,
-            name(card.social_state()),
-            name(card.financial_state()),
-            if card.electronic { "true" } else { "false" },
-            &card.specification_version,
-        ];
-        writer.write_record(record).map_err(SheetError::Io)?;
+        writer.write(&row_of(&card))?;
     }
-    writer.flush().map_err(|error| SheetError::Io(error.into()))
+    writer.finish().map(|_| ())
+}
+
+/// Writes the refused lines themselves, each with its place and its faults before it: a file that is corrected and imported again.
+pub struct RefusedLines(SheetWriter<BufWriter<File>>);
+
+impl RefusedLines {
+    /// A new file, CSV or XLSX by its name, in place of one that is there; its owner alone can read it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(path: &Path) -> Result<Self, banqiao_kit::SheetError> {
+        let mut columns = vec![
+            "refused_line",
+            "refused_field",
+            "refused_code",
+            "refused_rule",
+        ];
+        columns.extend(COLUMNS);
+        SheetWriter::create(path, &columns, true).map(Self)
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add(
+        &mut self,
+        row: &SheetRow,
+        faults: &[Violation],
+    ) -> Result<(), banqiao_kit::SheetError> {
+        let all = |part: &dyn Fn(&Violation) -> String| {
+            faults.iter().map(part).collect::<Vec<_>>().join("; ")
+        };
+        let mut fields = vec![
+            row.line.to_string(),
+            all(&|fault| fault.field.to_string()),
+            all(&|fault| fault.rule.code.to_owned()),
+            all(&|fault| fault.rule.to_string()),
+        ];
+        fields.extend_from_slice(&row.values);
+        self.0.write(&fields)
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(self) -> Result<(), banqiao_kit::SheetError> {
+        self.0.finish().map(|_| ())
+    }
 }
 
 /// Writes the lines that were refused: line, field, rule. Nothing of the line itself, so the report can be passed on.
@@ -272,7 +247,7 @@ impl<W: io::Write> RefusedReport<W> {
     /// # Errors
     /// The sink cannot be written.
     pub fn add(&mut self, line: u64, faults: &[Violation]) -> Result<(), SheetError> {
-        let line = line.to_string();
+        let line = Line::of(line).to_string();
         for fault in faults {
             let rule = fault.rule.to_string();
             let record = [line.as_str(), &fault.field, fault.rule.code, &rule];
@@ -292,35 +267,37 @@ impl<W: io::Write> RefusedReport<W> {
 
 #[cfg(test)]
 mod tests {
+    use banqiao_kit::read_csv;
+
     use super::*;
 
     const HEADER: &str = "card_number,social_security_number,name,card_identification_code,issuing_division,issued_on,expires_on,social_state,financial_state,electronic,specification_version\n";
     const LINE: &str = "T02000001,370202199001010007,测试子安,370200D156000005,370202,2020-01-02,2030-01-01,正常,TEMP_LOST,是,3.00\n";
 
-    fn read(text: &[u8]) -> Vec<SheetLine> {
-        let mut reader = SheetReader::new(text).unwrap();
-        std::iter::from_fn(|| reader.next_line().unwrap()).collect()
+    fn read(text: &[u8]) -> Result<Vec<SheetRow>, banqiao_kit::SheetError> {
+        let mut rows = Vec::new();
+        read_csv(text, &CARD_COLUMNS, |row| {
+            rows.push(row);
+            true
+        })?;
+        Ok(rows)
     }
 
-    fn codes(line: &SheetLine) -> Vec<&'static str> {
-        line.card
-            .as_ref()
-            .unwrap_err()
-            .iter()
-            .map(|fault| fault.rule.code)
-            .collect()
+    fn codes(row: &SheetRow) -> Vec<&'static str> {
+        let faults = card_of(row).unwrap_err();
+        faults.iter().map(|fault| fault.rule.code).collect()
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let lines = read(format!("\u{FEFF}{HEADER}{LINE}").as_bytes());
-        assert_eq!(lines[0].line, 2);
-        let card = lines[0].card.clone().unwrap();
+        let rows = read(format!("\u{FEFF}{HEADER}{LINE}").as_bytes()).unwrap();
+        assert_eq!(rows[0].line.number(), 2);
+        let card = card_of(&rows[0]).unwrap();
         assert_eq!(card.social_state(), CardState::Normal);
         assert_eq!(card.financial_state(), CardState::TempLost);
         let mut sheet = Vec::new();
         write_sheet(&mut sheet, [card.clone()]).unwrap();
-        assert_eq!(read(&sheet)[0].card, Ok(card));
+        assert_eq!(card_of(&read(&sheet).unwrap()[0]), Ok(card));
     }
 
     #[test]
@@ -335,19 +312,20 @@ mod tests {
             "370202199001010007,T02000001",
             1,
         );
-        let card = read(format!("{swapped}{line}").as_bytes())
-            .remove(0)
-            .card
-            .unwrap();
+        let rows = read(format!("{swapped}{line}").as_bytes()).unwrap();
+        let card = card_of(&rows[0]).unwrap();
         assert_eq!(card.card_number, "T02000001");
         for bad in [
             "",
             "card_number\n",
             &HEADER.replace("name", "card_number"),
-            &HEADER.replace("name", "姓名"),
+            &HEADER.replace("name", "名字"),
         ] {
             assert!(
-                matches!(SheetReader::new(bad.as_bytes()), Err(SheetError::Header)),
+                matches!(
+                    read(bad.as_bytes()),
+                    Err(banqiao_kit::SheetError::Header { .. })
+                ),
                 "{bad}"
             );
         }
@@ -370,11 +348,11 @@ mod tests {
                 .map(|byte| if byte == b'N' { 0xB2 } else { byte }),
         );
         text.extend_from_slice(LINE.as_bytes());
-        let lines = read(&text);
-        assert_eq!(codes(&lines[0]), ["COLUMN_COUNT"]);
-        assert_eq!(codes(&lines[1]), ["STATE_NAME", "ELECTRONIC"]);
-        assert!(codes(&lines[2]).contains(&"UTF8"));
-        assert!(lines[3].card.is_ok());
+        let rows = read(&text).unwrap();
+        assert_eq!(codes(&rows[0]), ["COLUMN_COUNT"]);
+        assert_eq!(codes(&rows[1]), ["STATE_NAME", "ELECTRONIC"]);
+        assert!(codes(&rows[2]).contains(&"UTF8"));
+        assert!(card_of(&rows[3]).is_ok());
     }
 
     #[test]
@@ -386,7 +364,7 @@ mod tests {
                 7,
                 &[Violation {
                     field: "name".into(),
-                    rule: &UTF8,
+                    rule: &ELECTRONIC,
                 }],
             )
             .unwrap();
@@ -394,7 +372,7 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(
             text,
-            "line,field,code,rule\n7,name,UTF8,\"text is UTF-8 (card service, D)\"\n"
+            "line,field,code,rule\n7,name,ELECTRONIC,\"electronic is true or false (card service, D)\"\n"
         );
     }
 }

@@ -21,6 +21,8 @@ mod command_line;
 mod eligibility;
 #[path = "all/entitlements.rs"]
 mod entitlements;
+#[path = "all/exports.rs"]
+mod exports;
 #[path = "all/faults.rs"]
 mod faults;
 #[path = "all/imports.rs"]
@@ -51,6 +53,8 @@ mod postgres;
 mod rules;
 #[path = "all/scene.rs"]
 mod scene;
+#[path = "all/sheets.rs"]
+mod sheets;
 #[path = "all/suite.rs"]
 mod suite;
 #[path = "all/tls.rs"]
