@@ -614,9 +614,12 @@ impl Store {
     /// [`StoreError::Conflict`] when a card is not at its version any more, a new one is there already, or the request id
     /// was used meanwhile. See [`StoreError`] for the rest.
     pub async fn write(&self, write: &Write) -> Result<i64, StoreError> {
+        // Boxed: a transaction with its statements, which every caller's future would hold.
         let last = match &self.database {
-            Database::Postgres(pool) => postgres::write(pool, write, self.bureau.as_deref()).await,
-            Database::Sqlite(database) => sqlite::write(database, write).await,
+            Database::Postgres(pool) => {
+                Box::pin(postgres::write(pool, write, self.bureau.as_deref())).await
+            }
+            Database::Sqlite(database) => Box::pin(sqlite::write(database, write)).await,
         }?;
         self.advance(last);
         Ok(last)

@@ -199,8 +199,8 @@ impl PensionStore {
     /// been taken off before, when nothing is written.
     pub(super) async fn write(&self, write: &PensionWrite) -> Result<i64, PensionError> {
         let seq = match &self.database {
-            Database::Postgres(pool) => postgres::write(pool, write).await,
-            Database::Sqlite(database) => sqlite::write(database, write).await,
+            Database::Postgres(pool) => Box::pin(postgres::write(pool, write)).await,
+            Database::Sqlite(database) => Box::pin(sqlite::write(database, write)).await,
         }?;
         self.advance(seq);
         if write.parcel.is_some() {
