@@ -138,7 +138,8 @@ mod tests {
                 "banqiao-client",
                 "banqiao-receipt-bin",
                 "banqiao-private-bin",
-                "banqiao-want-receipt"
+                "banqiao-want-receipt",
+                "banqiao-outcomes-bin"
             ]
         );
     }

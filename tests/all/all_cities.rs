@@ -680,7 +680,12 @@ async fn a_part_is_taken_once_by_whatever_replica_it_reaches() {
         let gateway = Caller::connect(replica.inter_city, Arc::clone(&tls))
             .await
             .unwrap();
-        let answer = gateway.unary(&replay, &request(2)).await.unwrap();
+        // Replicas hear of a grant with their next poll of the database.
+        let answer = wait_for("the replica to know the grant", PATIENCE, || async {
+            let answer = gateway.unary(&replay, &request(2)).await.ok()?;
+            (answer.reason() != Some(Reason::NotGranted)).then_some(answer)
+        });
+        let answer = answer.await.unwrap();
         assert_eq!(
             answer.reason(),
             Some(Reason::Replayed),
