@@ -176,7 +176,8 @@ impl Reports {
         let mut rest = lines;
         while !rest.is_empty() {
             let (run, after) = rest.split_at(distinct(rest));
-            outcomes.extend(self.publish_run(run, publisher).await?);
+            // Boxed: it holds a transaction and its statements, and every future that publishes would.
+            outcomes.extend(Box::pin(self.publish_run(run, publisher)).await?);
             rest = after;
         }
         Ok(outcomes)
