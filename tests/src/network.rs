@@ -25,7 +25,6 @@ use crate::{
     ECHO_SET, RULED_SET,
     admin::{Admin, grant},
     authority::{Authority, Credential, Profile},
-    cards::Cards,
     directory::{Draft, NoteKey, Signer},
     process::{Process, Signal, program},
     service::Service,

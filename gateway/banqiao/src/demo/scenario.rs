@@ -92,7 +92,7 @@ impl<'a> Scenario<'a> {
         self.refused_purpose(steps).await?;
         self.ungranted_client(steps).await?;
         let exchange = self.loss(steps).await?;
-        self.renewal(steps).await?;
+        Box::pin(self.renewal(steps)).await?;
         self.benefits(steps).await?;
         pension::play(self, steps).await?;
         self.witnessed(steps).await?;

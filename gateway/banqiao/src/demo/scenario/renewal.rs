@@ -21,7 +21,8 @@ impl Scenario<'_> {
     /// A card that expires in a month gets an electronic card, and then a new card that takes it over.
     pub(super) async fn renewal(&mut self, steps: &Steps) -> Result<()> {
         let (qingdao, weihai) = (self.city(ISSUER)?, self.city("371000")?);
-        let card = self.expiring(qingdao).await?;
+        // Boxed: it opens the database of a service.
+        let card = Box::pin(self.expiring(qingdao)).await?;
         let hall = System::connect(weihai, "hrss/hall").await?;
         let issue = IssueElectronicCardRequest {
             application: application(&card.card_number, &card.name),
