@@ -11,7 +11,7 @@ use crate::{
     loss::{standing_mut, standing_of},
     request::Function,
     state::{Standing, State, reachable},
-    store::{Actor, Cause, Life, NewChange, StoreError, StoredCard, Write},
+    store::{Actor, Cause, Life, NewChange, Part, StoreError, StoredCard, Write},
 };
 
 /// Lines in one transaction: large enough that the commit's fsync hardly counts, small enough that other writers wait for milliseconds.
@@ -224,9 +224,10 @@ impl Cards {
             for function in [Function::Social, Function::Financial] {
                 let to = standing_of(&imported.card, function).state();
                 let number = imported.card.number.clone();
+                let part = function.into();
                 write
                     .changes
-                    .push(imported_change(number, function, None, to, actor, now_us));
+                    .push(imported_change(number, part, (None, to), actor, now_us));
             }
             write.inserts.push(StoredCard {
                 card: imported.card,
@@ -254,8 +255,9 @@ impl Cards {
                     *place = standing;
                     if from.state() != to {
                         let number = card.number.clone();
-                        let from = Some(from.state());
-                        changes.push(imported_change(number, function, from, to, actor, now_us));
+                        let moved = (Some(from.state()), to);
+                        let part = function.into();
+                        changes.push(imported_change(number, part, moved, actor, now_us));
                     }
                 }
                 Err(rule) => refuse(field, rule),
@@ -267,6 +269,12 @@ impl Cards {
         if card == recorded.card {
             return Ok(LineOutcome::Unchanged);
         }
+        changes.extend(electronic_change(
+            &card,
+            recorded.card.electronic,
+            actor,
+            now_us,
+        ));
         write.changes.extend(changes);
         write.updates.push(StoredCard { card, ..recorded });
         Ok(LineOutcome::Updated)
@@ -296,18 +304,34 @@ fn moved(from: Standing, to: State, until_us: i64) -> Result<Standing, &'static 
     Ok(Standing::begin(to, until_us, reported))
 }
 
+/// The change of an electronic card that the issuer's record links or takes away.
+fn electronic_change(card: &Card, was: bool, actor: &Actor, now_us: i64) -> Option<NewChange> {
+    let moved = match (was, card.electronic) {
+        (false, true) => (None, State::Normal),
+        (true, false) => (Some(State::Normal), State::Cancelled),
+        _ => return None,
+    };
+    let number = card.number.clone();
+    Some(imported_change(
+        number,
+        Part::Electronic,
+        moved,
+        actor,
+        now_us,
+    ))
+}
+
 fn imported_change(
     number: CardNumber,
-    function: Function,
-    from: Option<State>,
-    to: State,
+    part: Part,
+    (from, to): (Option<State>, State),
     actor: &Actor,
     now_us: i64,
 ) -> NewChange {
     let cause = Cause::Imported;
     NewChange {
         number,
-        part: function.into(),
+        part,
         from,
         to,
         actor: actor.clone(),

@@ -95,11 +95,25 @@ impl Importer<'_> {
         Ok(outcomes)
     }
 
+    /// Whether a batch is under way.
+    pub fn is_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Goes on with what is under way until the oldest batch is written. Batches move only while this, [`Importer::take`] or
+    /// [`Importer::finish`] is awaited; dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// As [`Importer::take`].
+    pub async fn go_on(&mut self) -> Result<Outcomes, StoreError> {
+        self.oldest().await
+    }
+
     /// Waits for everything that is under way.
     ///
     /// # Errors
     /// As [`Importer::take`].
-    pub async fn finish(mut self) -> Result<Outcomes, StoreError> {
+    pub async fn finish(&mut self) -> Result<Outcomes, StoreError> {
         let mut outcomes = Vec::new();
         while !self.under_way.is_empty() {
             outcomes.extend(self.oldest().await?);

@@ -113,7 +113,16 @@ impl CardServer {
         let mut import = self.cards.importer(&actor);
         let mut batch = Vec::with_capacity(IMPORT_BATCH);
         let mut taken = 0;
-        while let Some(line) = lines.message().await.transpose() {
+        loop {
+            // Batches go on while lines come in.
+            let line = tokio::select! {
+                line = lines.message() => line,
+                known = import.go_on(), if import.is_under_way() => {
+                    results.add(known?);
+                    continue;
+                }
+            };
+            let Some(line) = line.transpose() else { break };
             let line = line.map_err(|status| CallError::CallerBrokeOff(Box::new(status)))?;
             batch.push(line);
             taken += 1;

@@ -78,12 +78,17 @@ pub(crate) fn configuration(url: &str) -> String {
     )
 }
 
+/// A system of the city itself, which may import.
+pub(crate) const BUREAU: &str = "spiffe://qingdao.jiaodong/hrss/issuer";
+/// A system of another city.
+pub(crate) const WINDOW: &str = "spiffe://weihai.jiaodong/hrss/window";
+
 /// A request with the context that a gateway sets.
-pub(crate) fn request<T>(message: T) -> Fallible<Request<T>> {
+pub(crate) fn request<T>(client: &str, message: T) -> Fallible<Request<T>> {
     let mut request = Request::new(message);
     let exchange = format!("{}/1", uuid::Uuid::now_v7());
     for (name, value) in [
-        ("banqiao-client", "spiffe://weihai.jiaodong/hrss/window"),
+        ("banqiao-client", client),
         ("banqiao-purpose", "card-service"),
         ("banqiao-basis", "statutory:social-insurance-handling-7"),
         ("banqiao-exchange-id", &exchange),

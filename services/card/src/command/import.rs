@@ -1,6 +1,7 @@
 //! `banqiao-card import`.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -8,11 +9,11 @@ use std::{
 
 use anyhow::Context;
 use banqiao_card::{
-    CARD_COLUMNS, CardConfig, Cards, IMPORT_BATCH, ImportCounts, LineOutcome, RefusedLines,
-    RefusedReport, Store, card_of,
+    CARD_COLUMNS, CardConfig, Cards, IMPORT_BATCH, ImportCounts, Importer, LineOutcome, Outcomes,
+    RefusedLines, RefusedReport, Store, card_of,
 };
 use banqiao_directory::Clock;
-use banqiao_kit::{SheetError, SheetRow, read_sheet, sheet_path};
+use banqiao_kit::{SheetError, SheetRow, Violation, read_sheet, sheet_path};
 use banqiao_proto::card::v1::ImportCardsRequest;
 use banqiao_telemetry::install_log;
 use tokio::sync::mpsc;
@@ -66,8 +67,11 @@ impl ImportFile {
         }
         let bar = progress(length)?;
         let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
+        let cards = Cards::new(store, config.city, Clock::system(), config.terms);
+        let actor = cards.own_actor();
         let mut import = Import {
-            cards: Cards::new(store, config.city, Clock::system(), config.terms),
+            importer: cards.importer(&actor),
+            waiting: VecDeque::new(),
             report: (report, None),
             lines: self.refused.map(|path| (path, None)),
             counts: ImportCounts::default(),
@@ -75,14 +79,23 @@ impl ImportFile {
         let (sender, mut batches) = mpsc::channel(AHEAD);
         let path = self.cards.clone();
         let reading = tokio::task::spawn_blocking(move || read(&path, &sender));
-        while let Some(batch) = batches.recv().await {
+        loop {
+            let batch = tokio::select! {
+                batch = batches.recv() => batch,
+                known = import.importer.go_on(), if import.importer.is_under_way() => {
+                    import.took(known?)?;
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { break };
             bar.set_position(batch.last().map_or(0, |row| row.position));
             import.take(batch).await?;
             bar.set_message(format!("{} refused", import.counts.refused));
         }
-        bar.finish_and_clear();
         let read = reading.await?;
         let refused = import.finish(self.json).await?;
+        cards.store().close().await;
+        bar.finish_and_clear();
         read.with_context(|| format!("cannot import {}", self.cards.display()))?;
         Ok(refused)
     }
@@ -111,37 +124,59 @@ fn read(path: &Path, sender: &mpsc::Sender<Vec<SheetRow>>) -> Result<(), SheetEr
 }
 
 /// An import under way. Its files are made when the first line is refused.
-struct Import {
-    cards: Cards,
+struct Import<'a> {
+    importer: Importer<'a>,
+    /// Rows whose outcome is not known yet, with what was wrong with their form already.
+    waiting: VecDeque<(SheetRow, Option<Vec<Violation>>)>,
     report: (PathBuf, Option<RefusedReport<BufWriter<File>>>),
     lines: Option<(PathBuf, Option<RefusedLines>)>,
     counts: ImportCounts,
 }
 
-impl Import {
+impl Import<'_> {
     async fn take(&mut self, rows: Vec<SheetRow>) -> anyhow::Result<()> {
-        let (mut sound, mut outcomes) = (Vec::new(), Vec::new());
-        for row in &rows {
-            let line = row.line.number();
-            match card_of(row) {
-                Ok(card) => sound.push(ImportCardsRequest {
-                    line,
-                    card: Some(card),
-                }),
-                Err(faults) => outcomes.push((line, LineOutcome::Refused(faults))),
-            }
-        }
-        let taken = self.cards.import(&sound, &self.cards.own_actor()).await?;
-        outcomes.extend(sound.iter().map(|line| line.line).zip(taken));
-        // In the order of the rows, of which each has one.
-        outcomes.sort_by_key(|(line, _)| *line);
-        for (row, (line, outcome)) in rows.iter().zip(outcomes) {
-            self.counts.add(&outcome.result(line));
-            if let LineOutcome::Refused(faults) = outcome {
-                self.report()?.add(line, &faults)?;
-                if let Some(lines) = self.lines()? {
-                    lines.add(row, &faults)?;
+        let mut sound = Vec::with_capacity(rows.len());
+        for row in rows {
+            let faults = match card_of(&row) {
+                Ok(card) => {
+                    let (line, card) = (row.line.number(), Some(card));
+                    sound.push(ImportCardsRequest { line, card });
+                    None
                 }
+                Err(faults) => Some(faults),
+            };
+            self.waiting.push_back((row, faults));
+        }
+        let known = self.importer.take(sound).await?;
+        self.took(known)
+    }
+
+    /// Counts the rows up to the last one whose outcome is known.
+    fn took(&mut self, known: Outcomes) -> anyhow::Result<()> {
+        let mut known = known.into_iter().peekable();
+        while let Some((row, faults)) = self.waiting.front() {
+            let outcome = match faults {
+                Some(faults) => LineOutcome::Refused(faults.clone()),
+                None => match known.next_if(|(line, _)| *line == row.line.number()) {
+                    Some((_, outcome)) => outcome,
+                    None => return Ok(()),
+                },
+            };
+            let Some((row, _)) = self.waiting.pop_front() else {
+                return Ok(());
+            };
+            self.count(&row, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, row: &SheetRow, outcome: LineOutcome) -> anyhow::Result<()> {
+        let line = row.line.number();
+        self.counts.add(&outcome.result(line));
+        if let LineOutcome::Refused(faults) = outcome {
+            self.report()?.add(line, &faults)?;
+            if let Some(lines) = self.lines()? {
+                lines.add(row, &faults)?;
             }
         }
         Ok(())
@@ -172,8 +207,9 @@ impl Import {
         Ok(Some(lines.insert(begun)))
     }
 
-    async fn finish(self, json: bool) -> anyhow::Result<bool> {
-        self.cards.store().close().await;
+    async fn finish(mut self, json: bool) -> anyhow::Result<bool> {
+        let known = self.importer.finish().await?;
+        self.took(known)?;
         let ImportCounts {
             created,
             updated,

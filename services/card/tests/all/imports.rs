@@ -1,6 +1,6 @@
 //! Imports.
 
-use banqiao_card::{Cause, ImportCounts, LineOutcome, synthetic};
+use banqiao_card::{Cause, ImportCounts, LineOutcome, Part, synthetic};
 use banqiao_proto::card::v1::{CardRecord, CardState, ImportCardsRequest, ImportOutcome, LossKind};
 use futures_util::future::join_all;
 
@@ -120,6 +120,37 @@ pub(crate) async fn each_faulty_line_names_field_and_rule_and_the_others_go_thro
     assert_eq!((result.line, result.outcome()), (3, ImportOutcome::Refused));
     assert_eq!(result.field, "name");
     assert!(result.rule.contains("GB/T 39046-2020") && result.rule.contains("; expires_on: "));
+}
+
+pub(crate) async fn an_electronic_link_that_an_import_changes_is_history(scene: Scene) {
+    let record = scene.one_in(CardState::Normal, CardState::Normal).await;
+    for (electronic, expected) in [
+        (true, (None, CardState::Normal)),
+        (false, (Some(CardState::Normal), CardState::Cancelled)),
+        (true, (None, CardState::Normal)),
+    ] {
+        let before = scene.history(&record).await.len();
+        let line = CardRecord {
+            electronic,
+            ..record.clone()
+        };
+        let outcomes = scene.import(std::slice::from_ref(&line)).await;
+        assert_eq!(outcomes, [LineOutcome::Updated]);
+        let outcomes = scene.import(&[line]).await;
+        assert_eq!(outcomes, [LineOutcome::Unchanged]);
+        let history = scene.history(&record).await;
+        assert_eq!(history.len(), before + 1);
+        let last = history.last().unwrap();
+        assert_eq!(
+            (
+                last.part,
+                last.from.map(|from| from.shown()),
+                last.to.shown(),
+                last.cause
+            ),
+            (Part::Electronic, expected.0, expected.1, Cause::Imported)
+        );
+    }
 }
 
 pub(crate) async fn an_import_keeps_the_state_machine(scene: Scene) {

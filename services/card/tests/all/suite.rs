@@ -84,6 +84,7 @@ suite! {
     exports::refused_lines_are_corrected_and_imported,
     imports::a_file_is_taken_once_and_changes_are_taken_over,
     imports::each_faulty_line_names_field_and_rule_and_the_others_go_through,
+    imports::an_electronic_link_that_an_import_changes_is_history,
     imports::an_import_keeps_the_state_machine,
     imports::an_import_lifts_no_reported_loss,
     imports::a_reported_loss_ends_and_a_recorded_one_may_be_reported,
