@@ -9,6 +9,7 @@
 //!   OutgoingCall ──▶ Gateway ──mTLS──▶ the city's gateway ──▶ other cities' services; Answer or Refusal back
 //!   mapping.toml, an office's own tables ──▶ mapping: records and named statements
 //!   file.csv, file.xlsx ◀─▶ sheet: rows, one at a time
+//!   chunks of 1 MiB ◀─▶ document: resumed, verified, kept by SHA-256, pulled from other cities
 //!   dates, limits ──▶ calendar: the working days in which the law counts
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod calendar;
 mod caller;
 mod connection;
 mod database;
+pub mod document;
 mod gateway;
 pub mod identifier;
 pub mod mapping;
