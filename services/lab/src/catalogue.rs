@@ -40,6 +40,8 @@ pub(crate) fn rules() -> [RuleTable; 2] {
                 "PublishFhir",
                 "FindReports",
                 "ListTestItems",
+                "SubmitResults",
+                "ListMarks",
             ],
         )
         .field(

@@ -1,5 +1,7 @@
 //! Commands that work on files.
 
+pub(crate) mod quality;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Read, Write},

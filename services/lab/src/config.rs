@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use banqiao_directory::CityCode;
+use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
     DEFAULT_DRAIN, DatabaseSettings, Section, SettingFaults, SettingsFile, TrustSettings,
     identifier::{DivisionCode, DivisionKind},
@@ -33,6 +33,8 @@ pub struct LabConfig {
     pub catalogue: Arc<Catalogue>,
     /// `[lab]`: the institutions (`institutions`).
     pub institutions: Arc<Institutions>,
+    /// `[lab]`: the systems that register and evaluate quality rounds (`quality_organisers`).
+    pub quality_organisers: Arc<[SpiffeId]>,
     /// `[lab]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
     pub watch: WatchSettings,
     /// `[telemetry]`.
@@ -71,6 +73,7 @@ impl LabConfig {
         let institutions = lab.path("institutions");
         let institutions = institutions
             .and_then(|path| loaded(&mut lab, "institutions", Institutions::read(&path)));
+        let quality_organisers = read_organisers(&mut lab);
         let watch = read_watch(&mut lab);
         drop(lab);
         let resource = Resource::new("banqiao-lab", env!("CARGO_PKG_VERSION"));
@@ -87,6 +90,7 @@ impl LabConfig {
             database: database?,
             catalogue: catalogue?,
             institutions: institutions?,
+            quality_organisers,
             watch,
             telemetry: telemetry?,
         })
@@ -108,6 +112,23 @@ fn read_watch(lab: &mut Section<'_>) -> WatchSettings {
         ),
         limit: usize::from(lab.number("watch_limit", 256_u16, 1..=10_000)),
     }
+}
+
+fn read_organisers(lab: &mut Section<'_>) -> Arc<[SpiffeId]> {
+    const KEY: &str = "quality_organisers";
+    let Some(listed) = lab.value(KEY) else {
+        return Arc::default();
+    };
+    let parse = |entry: &toml::Value| entry.as_str()?.parse().ok();
+    let listed = listed.as_array().map(|listed| listed.iter().map(parse));
+    let parsed = listed.and_then(Iterator::collect);
+    parsed.unwrap_or_else(|| {
+        lab.fault(
+            KEY,
+            "is a list of SPIFFE IDs of systems, such as spiffe://qingdao.jiaodong/health/quality",
+        );
+        Arc::default()
+    })
 }
 
 /// Each fault of a reference file is a fault of the key that names it.
@@ -153,13 +174,13 @@ mod tests {
         std::fs::write(folder.path().join("institutions.tsv"), institutions).unwrap();
         let text = "city = '370202'\nlisten = 'here'\n[identity]\ncertificate = 'a'\nprivate_key = 'b'\n\
                     ca_bundle = 'c'\ncrl = 'd'\n[database]\nurl = 'sqlite:lab.db'\n\
-                    [lab]\ncatalogue = 'none.tsv'\ninstitutions = 'institutions.tsv'\nwatch_poll = '2h'\n";
+                    [lab]\ncatalogue = 'none.tsv'\ninstitutions = 'institutions.tsv'\nquality_organisers = ['nobody']\nwatch_poll = '2h'\n";
         let faults = LabConfig::parse(text, folder.path()).unwrap_err();
         let keys: Vec<_> = faults.0.iter().map(|fault| fault.key.as_str()).collect();
         let lines = ["lab.institutions"; 4];
         assert_eq!(keys[..3], ["city", "listen", "lab.catalogue"]);
         assert_eq!(keys[3..7], lines);
-        assert_eq!(keys[7..], ["lab.watch_poll"]);
+        assert_eq!(keys[7..], ["lab.quality_organisers", "lab.watch_poll"]);
         assert!(
             faults.0[3]
                 .message

@@ -24,6 +24,8 @@ pub const CREDIT_SYSTEM: &str = "urn:banqiao:unified-social-credit-code";
 pub const REPORT_NUMBER_SYSTEM: &str = "urn:banqiao:report-number";
 /// Extension with what this service adds to a result. It is not read back.
 const NORMALISED_EXTENSION: &str = "urn:banqiao:normalised-value";
+/// Extension with an HR mark that this service computed. What a sender puts there is not held, and listed as such.
+const MARK_EXTENSION: &str = "urn:banqiao:hr-mark";
 const UCUM_SYSTEM: &str = "http://unitsofmeasure.org";
 
 /// Statuses of FHIR under which a report is out.

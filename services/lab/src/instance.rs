@@ -7,6 +7,7 @@ use banqiao_kit::{DatabaseError, Server, ServerError, Service};
 use banqiao_proto::lab::v1::{
     catalogue_service_server::{self, CatalogueServiceServer},
     fhir_service_server::{self, FhirServiceServer},
+    quality_service_server::{self, QualityServiceServer},
     report_service_server::{self, ReportServiceServer},
 };
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
@@ -17,6 +18,7 @@ use crate::{
     catalogue::CatalogueServer,
     config::LabConfig,
     fhir::FhirServer,
+    quality::{QualityServer, Rounds},
     report::{ReportServer, Reports, Watches},
     store::Store,
 };
@@ -27,9 +29,10 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 /// Names of the services, for health checks.
-const NAMES: [&str; 3] = [
+const NAMES: [&str; 4] = [
     catalogue_service_server::SERVICE_NAME,
     fhir_service_server::SERVICE_NAME,
+    quality_service_server::SERVICE_NAME,
     report_service_server::SERVICE_NAME,
 ];
 
@@ -52,6 +55,7 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct Instance {
     reports: Reports,
+    rounds: Rounds,
     server: Server,
     telemetry: Telemetry,
     watches: Watches,
@@ -90,8 +94,10 @@ impl Instance {
             config.catalogue,
             config.institutions,
         );
+        let rounds = Rounds::new(&reports, config.quality_organisers);
         Ok(Self {
             reports,
+            rounds,
             server,
             telemetry,
             watches,
@@ -128,9 +134,15 @@ impl Instance {
             self.reports.institutions().clone(),
         );
         let fhir = FhirServer::new(self.reports.clone(), home.clone());
+        let quality = QualityServer::new(self.rounds);
         let reports = ReportServer::new(self.reports.clone(), self.watches, home);
         let routes = Routes::new(CatalogueServiceServer::new(catalogue))
             .add_service(FhirServiceServer::new(fhir).max_decoding_message_size(MAX_REQUEST))
+            .add_service(
+                QualityServiceServer::new(quality)
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .max_encoding_message_size(MAX_RESPONSE),
+            )
             .add_service(
                 ReportServiceServer::new(reports)
                     .max_decoding_message_size(MAX_REQUEST)

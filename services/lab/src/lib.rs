@@ -3,6 +3,7 @@
 //! ```text
 //!   laboratory ──▶ Report or FHIR ──▶ AcceptedReport (rules, items, normalised values) ──▶ Reports ──▶ Store (one transaction)
 //!   doctor ──▶ FindReports ──▶ reading recorded ──▶ reports          Watches ◀── what superseded them ◀──┘
+//!   organiser ──▶ quality rounds ──▶ evaluation ──▶ HR marks on what is found
 //!   catalogue.tsv, institutions.tsv ──▶ Catalogue, Institutions: refused whole on a fault
 //! ```
 //!
@@ -18,6 +19,7 @@ mod edge;
 mod fhir;
 mod instance;
 mod institution;
+mod quality;
 mod report;
 mod rules;
 mod store;
@@ -37,6 +39,11 @@ pub use fhir::{
 };
 pub use instance::{Instance, RunError, run};
 pub use institution::{INSTITUTION_COLUMNS, Institution, Institutions, Level};
+pub use quality::{
+    ItemMark, JudgedRound, MAX_SUBMIT_LINES, QualityActor, QualityServer, RESULT_SHEET,
+    ROUND_SHEET, Round, RoundId, RoundLine, Rounds, SUBMIT_BATCH, Score, SubmitCounts, SubmitLine,
+    covers, marks, passes, result_line, round_line, rounds_of, within,
+};
 pub use report::{
     AcceptTerms, AcceptedReport, CANCELLED, DEFAULT_FOUND, FindReports, LineOutcome, MAX_FOUND,
     MAX_PUBLISH_LINES, PUBLISH_BATCH, PublishCounts, Publisher, ReportKey, ReportNumber,
@@ -44,7 +51,7 @@ pub use report::{
 };
 pub use rules::rulebook;
 pub use store::{
-    NewReading, ReportHead, ReportSearch, ReportWrite, Store, StoreError, StoredChange,
-    StoredReport, Supersede,
+    Evaluated, NewEvaluation, NewReading, ReportHead, ReportSearch, ReportWrite, ResultWrite,
+    SampleKey, SampleValue, Store, StoreError, StoredChange, StoredReport, StoredRound, Supersede,
 };
 pub use table::{TableFault, TableFaults};

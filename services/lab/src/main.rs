@@ -15,6 +15,7 @@ use banqiao_kit::{ServiceIdentity, SettingFaults, stop_signal};
 use banqiao_lab::{LabConfig, rulebook, synthetic, write_fhir};
 use banqiao_telemetry::{Chain, install_log};
 use clap::{Parser, Subcommand};
+use command::quality;
 
 /// Configuration faults (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -59,6 +60,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Registers the quality rounds of a table (CSV or XLSX), one line for each challenge sample; exits 3 when some were refused.
+    ImportRounds(quality::Table),
+    /// Takes over what institutions measured in quality rounds (CSV or XLSX); exits 3 when lines were refused.
+    ImportResults(quality::Table),
+    /// Evaluates a quality round that has closed, and lists how institutions did as CSV. Again: the same evaluation.
+    EvaluateRound(quality::Evaluated),
     /// Writes synthetic reports of a city's first institution as FHIR bundles to stdout, one a line.
     Generate {
         /// City code, such as 370200.
@@ -119,11 +126,17 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             install_log(&config.telemetry)?;
             let list = refused.unwrap_or_else(|| reports.with_extension("refused.csv"));
             let refused = runtime()?.block_on(command::import(&reports, config, &list, json))?;
-            Ok(if refused {
-                ExitCode::from(EXIT_REFUSED)
-            } else {
-                ExitCode::SUCCESS
-            })
+            Ok(exit_code(refused))
+        }
+        Command::ImportRounds(table) => Ok(exit_code(
+            runtime()?.block_on(quality::import_rounds(&table))?,
+        )),
+        Command::ImportResults(table) => Ok(exit_code(
+            runtime()?.block_on(quality::import_results(&table))?,
+        )),
+        Command::EvaluateRound(of) => {
+            runtime()?.block_on(quality::evaluate(&of))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Generate { city, count } => {
             let mut out = BufWriter::new(std::io::stdout().lock());
@@ -147,6 +160,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             std::io::stdout().write_all(synthetic::institution_table().as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+fn exit_code(refused: bool) -> ExitCode {
+    if refused {
+        ExitCode::from(EXIT_REFUSED)
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

@@ -29,11 +29,19 @@ use crate::{catalogue::Catalogue, institution::Institutions, store::Store};
 /// Methods that publish.
 const PUBLISH: &[&str] = &["PublishReport", "PublishReports", "PublishFhir"];
 
+/// Methods that take decimal numbers.
+const NUMBERS: &[&str] = &[
+    "PublishReport",
+    "PublishReports",
+    "PublishFhir",
+    "SubmitResults",
+];
+
 /// The rules of reports, beside those of the identifiers in them.
 pub(crate) fn rules() -> [RuleTable; 6] {
     let shared = RuleTable::new("Numbers in reports")
         .field(&key::REPORT_NUMBER, ONE_REPORT)
-        .field(&crate::decimal::DECIMAL, PUBLISH);
+        .field(&crate::decimal::DECIMAL, NUMBERS);
     [
         accept::rules(),
         shared,
@@ -45,7 +53,7 @@ pub(crate) fn rules() -> [RuleTable; 6] {
 }
 
 /// Methods that name reports by institution and number.
-pub(crate) const ONE_REPORT: &[&str] = &[
+const ONE_REPORT: &[&str] = &[
     "PublishReport",
     "PublishReports",
     "PublishFhir",

@@ -6,11 +6,12 @@ use banqiao_kit::{
     shared_rules,
 };
 
-use crate::{catalogue, edge::DOMAIN, fhir, institution, report};
+use crate::{catalogue, edge::DOMAIN, fhir, institution, quality, report};
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
     let mut tables: Vec<_> = report::rules().into();
+    tables.extend(quality::rules());
     tables.push(identifiers());
     tables.extend(catalogue::rules());
     tables.push(fhir::rules());
@@ -25,6 +26,18 @@ pub fn rulebook() -> Rulebook {
 fn identifiers() -> RuleTable {
     RuleTable::new("Identifiers")
         .fields(CITIZEN_ID_RULES, report::ONE_PATIENT)
-        .fields(CREDIT_CODE_RULES, report::ONE_REPORT)
-        .field(&institution::INSTITUTION_UNKNOWN, report::ONE_REPORT)
+        .fields(CREDIT_CODE_RULES, INSTITUTION)
+        .field(&institution::INSTITUTION_UNKNOWN, INSTITUTION)
 }
+
+/// Methods and commands that name an institution.
+const INSTITUTION: &[&str] = &[
+    "PublishReport",
+    "PublishReports",
+    "PublishFhir",
+    "ReadReport",
+    "ReadFhir",
+    "SubmitResults",
+    "ListMarks",
+    "banqiao-lab import-results",
+];

@@ -1,6 +1,7 @@
 //! The database of a city's laboratory service. Each part has a module of its own, with statements for each of the two stores; they
 //! share their tests, not their SQL.
 
+mod quality;
 mod report;
 
 use banqiao_kit::{
@@ -8,6 +9,7 @@ use banqiao_kit::{
 };
 use tokio::sync::watch;
 
+pub use quality::{Evaluated, NewEvaluation, ResultWrite, SampleKey, SampleValue, StoredRound};
 pub use report::{
     NewReading, ReportHead, ReportSearch, ReportWrite, StoredChange, StoredReport, Supersede,
 };
@@ -22,6 +24,10 @@ const MIGRATIONS: Migrations = Migrations {
             "readings",
             include_str!("../migrations/postgres/0002_readings.sql"),
         ),
+        (
+            "quality",
+            include_str!("../migrations/postgres/0003_quality.sql"),
+        ),
     ],
     sqlite: &[
         (
@@ -31,6 +37,10 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "readings",
             include_str!("../migrations/sqlite/0002_readings.sql"),
+        ),
+        (
+            "quality",
+            include_str!("../migrations/sqlite/0003_quality.sql"),
         ),
     ],
 };

@@ -23,6 +23,8 @@ mod finding;
 mod postgres;
 #[path = "all/publishing.rs"]
 mod publishing;
+#[path = "all/quality.rs"]
+mod quality;
 #[path = "all/rules.rs"]
 mod rules;
 #[path = "all/scene.rs"]

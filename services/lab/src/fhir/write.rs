@@ -1,14 +1,14 @@
 //! A report as a FHIR R4 bundle.
 
 use banqiao_proto::lab::v1::{
-    Actor, Coding, Comparator, Concept, NormalisedValue, Patient, Quantity, ReferenceInterval,
-    Report, ReportStatus, Result, Sex, result::Value,
+    Actor, Coding, Comparator, Concept, HrMark, NormalisedValue, Patient, Quantity,
+    ReferenceInterval, Report, ReportStatus, Result, Sex, result::Value,
 };
 use jiff::{Timestamp, tz::Offset};
 
 use super::{
-    CITIZEN_SYSTEM, COMPARATORS, CREDIT_SYSTEM, NORMALISED_EXTENSION, REPORT_NUMBER_SYSTEM, SEXES,
-    STATUSES, UCUM_SYSTEM, code_of, json::Json,
+    CITIZEN_SYSTEM, COMPARATORS, CREDIT_SYSTEM, MARK_EXTENSION, NORMALISED_EXTENSION,
+    REPORT_NUMBER_SYSTEM, SEXES, STATUSES, UCUM_SYSTEM, code_of, json::Json,
 };
 
 /// Base of the `fullUrl`s inside a bundle; nothing is served there.
@@ -191,6 +191,7 @@ fn observation(id: &str, result: &Result, report: &Report) -> Json {
         .normalised
         .iter()
         .map(|value| normalised(&result.item_code, value));
+    let extension = extension.chain(result.marks.iter().map(mark));
     let members = Members::of("Observation", id)
         .list("extension", extension)
         .text("status", status(shown))
@@ -224,13 +225,20 @@ fn observation(id: &str, result: &Result, report: &Report) -> Json {
         .json()
 }
 
+fn mark(mark: &HrMark) -> Json {
+    let until = instant(mark.valid_until.as_ref());
+    let parts = [
+        ("label", mark.label.as_str()),
+        ("scope", mark.scope().as_str_name()),
+        ("scope-code", &mark.scope_code),
+        ("eqa-scheme", &mark.scheme),
+        ("eqa-round", &mark.round_id),
+        ("valid-until", &until),
+    ];
+    extension(MARK_EXTENSION, &parts)
+}
+
 fn normalised(item_code: &str, value: &NormalisedValue) -> Json {
-    let part = |url: &str, text: &str| {
-        Members::new()
-            .text("url", url)
-            .text("valueString", text)
-            .json()
-    };
     let parts = [
         ("item", item_code),
         ("value", &value.value),
@@ -240,10 +248,21 @@ fn normalised(item_code: &str, value: &NormalisedValue) -> Json {
         ("rule-version", &value.rule_version),
         ("refused", &value.refused),
     ];
-    let parts = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    extension(NORMALISED_EXTENSION, &parts)
+}
+
+/// An extension of parts; what is empty is left out.
+fn extension(url: &str, parts: &[(&str, &str)]) -> Json {
+    let part = |(url, text): &(&str, &str)| {
+        Members::new()
+            .text("url", url)
+            .text("valueString", text)
+            .json()
+    };
+    let parts = parts.iter().filter(|(_, text)| !text.is_empty());
     Members::new()
-        .list("extension", parts.map(|(url, text)| part(url, text)))
-        .text("url", NORMALISED_EXTENSION)
+        .list("extension", parts.map(part))
+        .text("url", url)
         .json()
 }
 

@@ -438,6 +438,7 @@ fn clear(report: &mut Report) {
         }
         result.item_code.clear();
         result.normalised = None;
+        result.marks.clear();
     }
 }
 

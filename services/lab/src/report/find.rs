@@ -129,10 +129,12 @@ impl Reports {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self
+        let mut found = self
             .store()
             .read_reports(&keys, &self.reading(caller))
-            .await?)
+            .await?;
+        self.put_marks(&mut found).await?;
+        Ok(found)
     }
 
     /// Reads a report for a caller.
@@ -140,10 +142,11 @@ impl Reports {
     /// # Errors
     /// There is no such report, or the store fails.
     pub async fn read(&self, key: ReportKey, caller: &Caller) -> Result<StoredReport, CallError> {
-        let found = self
+        let mut found = self
             .store()
             .read_reports(&[key], &self.reading(caller))
             .await?;
+        self.put_marks(&mut found).await?;
         found
             .into_iter()
             .next()

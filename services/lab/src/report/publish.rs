@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use banqiao_directory::{SpiffeId, TrustDomain};
 use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable, Violation};
 use banqiao_proto::lab::v1::{
-    FieldFault, NotNormalised, PublishOutcome, PublishResult, Report, ReportStatus,
+    FieldFault, IgnoredMark, NotNormalised, PublishOutcome, PublishResult, Report, ReportStatus,
 };
 
 use super::{AcceptTerms, AcceptedReport, CANCELLED, PUBLISH, ReportKey, Reports};
+use crate::quality::MARK_IGNORED;
 use crate::store::{ReportHead, ReportWrite, StoreError, Supersede};
 
 const NOT_YOURS: Rule = Rule::design(
@@ -111,6 +112,7 @@ impl LineOutcome {
             line,
             outcome: self.shown().into(),
             faults,
+            ignored_marks: Vec::new(),
         }
     }
 }
@@ -121,6 +123,22 @@ fn field_fault(violation: &Violation) -> FieldFault {
         code: violation.rule.code.to_owned(),
         rule: violation.rule.to_string(),
     }
+}
+
+/// The marks that a sender put on results: they are not kept (`MARK_IGNORED`).
+pub(super) fn ignored_marks(report: Option<&Report>) -> Vec<IgnoredMark> {
+    let results = report.map_or(&[][..], |report| &report.results);
+    let marked = results
+        .iter()
+        .zip(0..)
+        .filter(|(result, _)| !result.marks.is_empty());
+    marked
+        .map(|(_, result)| IgnoredMark {
+            result,
+            code: MARK_IGNORED.code.to_owned(),
+            reason: MARK_IGNORED.to_string(),
+        })
+        .collect()
 }
 
 /// How many lines had which outcome.

@@ -14,7 +14,10 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{FindReports, LineOutcome, PUBLISH_BATCH, PublishCounts, Reports, WatchFrom, Watches};
+use super::{
+    FindReports, LineOutcome, PUBLISH_BATCH, PublishCounts, Reports, WatchFrom, Watches,
+    publish::ignored_marks,
+};
 use crate::edge::{DOMAIN, answered, caller_of};
 
 /// Lines in one call: with three faults of some 200 bytes in each line the results stay below the method's limit of 64 MiB.
@@ -78,6 +81,7 @@ impl ReportServer {
         request: PublishReportRequest,
     ) -> Result<PublishReportResponse, CallError> {
         let publisher = self.reports.publisher(caller, &self.home)?;
+        let ignored_marks = ignored_marks(request.report.as_ref());
         let outcomes = self.reports.publish(&[request.report], &publisher).await?;
         let (outcome, version, not_normalised) = match outcomes.into_iter().next() {
             Some(LineOutcome::Created(not_normalised)) => {
@@ -103,6 +107,7 @@ impl ReportServer {
             outcome: outcome.into(),
             version,
             not_normalised,
+            ignored_marks,
         })
     }
 
@@ -129,11 +134,13 @@ impl ReportServer {
             }
             if batch.len() == PUBLISH_BATCH || ended {
                 let outcomes = self.reports.publish(&batch, &publisher).await?;
-                for (line, outcome) in numbers.drain(..).zip(outcomes) {
+                let sent = numbers.drain(..).zip(batch.drain(..));
+                for ((line, report), outcome) in sent.zip(outcomes) {
                     counts.add(&outcome);
-                    results.push(outcome.result(line));
+                    let mut result = outcome.result(line);
+                    result.ignored_marks = ignored_marks(report.as_ref());
+                    results.push(result);
                 }
-                batch.clear();
             }
             if ended {
                 let PublishCounts {

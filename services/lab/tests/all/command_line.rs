@@ -112,6 +112,79 @@ fn generated_bundles_are_imported_once_and_what_is_refused_is_listed() {
 }
 
 #[test]
+fn rounds_and_results_are_imported_once_and_what_is_refused_is_listed() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    let institutions = lab(&["institutions"], at).stdout;
+    fs::write(at.join("institutions.tsv"), &institutions).unwrap();
+    fs::write(at.join("lab.toml"), config_text("sqlite://lab.db")).unwrap();
+    let hospital = text(&institutions);
+    let hospital = hospital.lines().find(|line| line.contains("\t370200\t"));
+    let hospital = &hospital.unwrap()[..18];
+    // One sound round of five samples; another without an item; and a line with a field too few.
+    let mut rounds = String::from(
+        "round_id,organiser,scheme,scope,scope_code,opens_at,closes_at,item_code,sample,target\n",
+    );
+    let mut results = String::from("质评编号,机构代码,项目代码,样本编号,结果,单位\n");
+    for sample in 1..=5 {
+        rounds.push_str(&format!(
+            "R1,测试中心,临床化学,REGION,,2026-01-01T00:00:00Z,2099-01-01T00:00:00Z,1500104A,S{sample},40\n"
+        ));
+        results.push_str(&format!("R1,{hospital},1500104A,S{sample},41.5,U/L\n"));
+    }
+    rounds.push_str("R2,测试中心,临床化学,REGION,,2026-01-01T00:00:00Z,soon,,S1,40\nR3,x\n");
+    results.push_str(&format!("R1,{hospital},1500104A,S6,41.5,U/L\n"));
+    fs::write(at.join("rounds.csv"), rounds).unwrap();
+    fs::write(at.join("results.csv"), results).unwrap();
+    let import = |command: &str, file: &str, more: &[&str]| {
+        lab(
+            &[&[command, file, "--config", "lab.toml"], more].concat(),
+            at,
+        )
+    };
+    let imported = import("import-rounds", "rounds.csv", &["--json"]);
+    assert_eq!(
+        imported.status.code(),
+        Some(3),
+        "{}",
+        text(&imported.stderr)
+    );
+    let counts: serde_json::Value = serde_json::from_slice(&imported.stdout).unwrap();
+    assert_eq!(
+        (&counts["created"], &counts["refused"]),
+        (&1.into(), &2.into())
+    );
+    let listed = fs::read_to_string(at.join("rounds.refused.csv")).unwrap();
+    assert!(
+        listed.contains("\n7,round.closes_at,ROUND_TIMES,"),
+        "{listed}"
+    );
+    assert!(listed.contains("\n8,"), "{listed}");
+    let again = import("import-rounds", "rounds.csv", &["--refused", "again.csv"]);
+    assert_eq!(
+        text(&again.stdout),
+        "0 created, 1 unchanged, 2 refused\nwhat was refused is listed in again.csv\n"
+    );
+    let imported = import("import-results", "results.csv", &[]);
+    assert_eq!(
+        imported.status.code(),
+        Some(3),
+        "{}",
+        text(&imported.stderr)
+    );
+    assert!(
+        text(&imported.stdout).starts_with("5 created, 0 corrected, 0 unchanged, 1 refused\n"),
+        "{}",
+        text(&imported.stdout)
+    );
+    let listed = fs::read_to_string(at.join("results.refused.csv")).unwrap();
+    assert!(listed.contains("\n7,sample,NOT_OF_ROUND,"), "{listed}");
+    let open = lab(&["evaluate-round", "R1", "--config", "lab.toml"], at);
+    assert_eq!(open.status.code(), Some(1));
+    assert!(text(&open.stderr).contains("the round is open still"));
+}
+
+#[test]
 fn the_sample_configuration_is_sound() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/lab.toml");
     banqiao_lab::LabConfig::read(&deploy).unwrap();

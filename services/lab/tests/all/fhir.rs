@@ -257,3 +257,20 @@ proptest! {
         prop_assert_eq!(there_and_back(&whole), whole);
     }
 }
+
+#[test]
+fn marks_are_written_and_those_of_a_sender_are_listed_and_not_held() {
+    let sent = report(1, 1, DAY);
+    let mut marked = sent.clone();
+    marked.results[1].marks = vec![banqiao_proto::lab::v1::HrMark {
+        label: "胶东HR".to_owned(),
+        round_id: "R1".to_owned(),
+        ..Default::default()
+    }];
+    let written = write_fhir(&marked);
+    assert!(written.contains("urn:banqiao:hr-mark") && written.contains("胶东HR"));
+    let read = read_fhir(written.as_bytes()).unwrap();
+    assert_eq!(read.reports, [sent]);
+    assert_eq!(read.unheld.len(), 1, "{:?}", read.unheld);
+    assert!(read.unheld[0].contains("extension"), "{:?}", read.unheld);
+}

@@ -458,7 +458,10 @@ pub(crate) async fn versions_readings_and_changes_cannot_be_rewritten(scene: Sce
     }
 }
 
-async fn execute(scene: &Scene, statement: &'static str) -> std::result::Result<(), sqlx::Error> {
+pub(crate) async fn execute(
+    scene: &Scene,
+    statement: &'static str,
+) -> std::result::Result<(), sqlx::Error> {
     match &scene.settings.url {
         DatabaseUrl::Postgres(url) => {
             let pool = sqlx::PgPool::connect(url).await?;

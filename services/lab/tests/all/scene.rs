@@ -186,6 +186,6 @@ pub(crate) fn config_text(url: &str) -> String {
         "city = \"370200\"\nlisten = \"127.0.0.1:0\"\ndrain = \"15s\"\n\
          [identity]\ncertificate = \"lab.crt\"\nprivate_key = \"lab.key\"\nca_bundle = \"ca.crt\"\n\
          crl = \"crl.der\"\nreload = \"100ms\"\n[database]\nurl = \"{url}\"\n\
-         [lab]\ninstitutions = \"institutions.tsv\"\nwatch_poll = \"10ms\"\n[telemetry]\nlog_filter = \"warn\"\n"
+         [lab]\ninstitutions = \"institutions.tsv\"\nquality_organisers = [\"spiffe://qingdao.jiaodong/health/quality\"]\nwatch_poll = \"10ms\"\n[telemetry]\nlog_filter = \"warn\"\n"
     )
 }

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use banqiao_directory::Clock;
 use banqiao_lab::{Instance, LabConfig, RunError, read_fhir, write_fhir};
 use banqiao_proto::lab::v1::{
-    FindReportsRequest, InstitutionLevel, ListInstitutionsRequest, ListTestItemsRequest,
-    PublishFhirRequest, PublishOutcome, PublishReportRequest, PublishReportsRequest,
-    ReadFhirRequest, ReadReportRequest, ReportStatus, WatchSupersededRequest,
+    EvaluateRoundRequest, FindReportsRequest, HrMark, InstitutionLevel, ListInstitutionsRequest,
+    ListMarksRequest, ListTestItemsRequest, PublishFhirRequest, PublishOutcome,
+    PublishReportRequest, PublishReportsRequest, ReadFhirRequest, ReadReportRequest,
+    ReadRoundRequest, RegisterRoundRequest, ReportStatus, WatchSupersededRequest,
     report_service_client::ReportServiceClient,
 };
 use futures_util::stream;
@@ -18,7 +19,8 @@ use tonic_types::StatusExt;
 
 use crate::{
     certificates::{Certificates, PATIENCE, request},
-    scene::{DOCTOR, LABORATORY, config_text, corrected, patient_of, report},
+    quality::{ORGANISER, result, round},
+    scene::{DOCTOR, LABORATORY, SECOND, config_text, corrected, patient_of, report, time},
 };
 
 /// Years before the scene's noon, so that the real clock lies behind it.
@@ -306,5 +308,85 @@ async fn bundles_are_published_and_read() {
             ("resource", code)
         );
     }
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quality_rounds_are_registered_measured_and_marks_of_senders_are_listed() {
+    let served = Served::start().await;
+    let mut client = served.certificates.quality(served.address);
+    let mut open = round("R1");
+    // The real clock counts here: open from 1970 to 2096.
+    open.opens_at = time(0);
+    open.closes_at = time(4_000_000_000 * SECOND);
+    let register = RegisterRoundRequest { round: Some(open) };
+    let stranger = client
+        .register_round(request(register.clone(), LABORATORY))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        reason(&stranger),
+        (
+            Code::PermissionDenied,
+            "ORGANISER_ONLY".into(),
+            "banqiao.lab".into()
+        )
+    );
+    for unchanged in [false, true] {
+        let registered = client
+            .register_round(request(register.clone(), ORGANISER))
+            .await;
+        assert_eq!(registered.unwrap().into_inner().unchanged, unchanged);
+    }
+    let first = report(1, 1, LONG_AGO);
+    let lines: Vec<_> = (1..=6)
+        .map(|sample| result("R1", &first.institution, sample, "40"))
+        .collect();
+    let submitted = client
+        .submit_results(request(stream::iter(lines), LABORATORY))
+        .await;
+    let submitted = submitted.unwrap().into_inner();
+    assert_eq!((submitted.created, submitted.refused), (5, 1));
+    assert_eq!(submitted.results[5].faults[0].code, "NOT_OF_ROUND");
+    let evaluate = EvaluateRoundRequest {
+        round_id: "R1".to_owned(),
+    };
+    let open = client.evaluate_round(request(evaluate, ORGANISER)).await;
+    assert_eq!(reason(&open.unwrap_err()).1, "ROUND_OPEN");
+    let read = ReadRoundRequest {
+        round_id: "R1".to_owned(),
+    };
+    let read = client.read_round(request(read, DOCTOR)).await;
+    let read = read.unwrap().into_inner();
+    assert!(read.round.unwrap().items[0].samples[0].target.is_empty());
+    let marks = ListMarksRequest {
+        institution: first.institution.clone(),
+        item_codes: Vec::new(),
+    };
+    let marks = client.list_marks(request(marks, DOCTOR)).await;
+    let marks = marks.unwrap().into_inner();
+    assert_eq!((marks.city.as_str(), marks.marks.len()), ("370200", 0));
+
+    let mut marked = first;
+    marked.results[2].marks = vec![HrMark::default()];
+    let publish = PublishReportRequest {
+        report: Some(marked.clone()),
+    };
+    let published = served
+        .reports()
+        .publish_report(request(publish, LABORATORY))
+        .await;
+    let ignored = published.unwrap().into_inner().ignored_marks.remove(0);
+    assert_eq!((ignored.result, ignored.code.as_str()), (2, "MARK_IGNORED"));
+    let line = PublishReportsRequest {
+        line: 1,
+        report: Some(marked),
+    };
+    let published = served
+        .reports()
+        .publish_reports(request(stream::iter([line]), LABORATORY))
+        .await;
+    let results = published.unwrap().into_inner().results;
+    assert_eq!(results[0].ignored_marks[0].code, "MARK_IGNORED");
     served.stopped().await;
 }
