@@ -28,6 +28,7 @@ const FILES: &[&str] = &[
     "banqiao/lab/v1/catalogue.proto",
     "banqiao/lab/v1/fhir.proto",
     "banqiao/lab/v1/quality.proto",
+    "banqiao/lab/v1/recognition.proto",
     "banqiao/lab/v1/record.proto",
     "banqiao/lab/v1/report.proto",
 ];

@@ -42,6 +42,10 @@ pub(crate) fn rules() -> [RuleTable; 2] {
                 "ListTestItems",
                 "SubmitResults",
                 "ListMarks",
+                "AssessReports",
+                "RecordDecision",
+                "DeliverDecision",
+                "ReadStatistics",
             ],
         )
         .field(

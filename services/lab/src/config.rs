@@ -4,14 +4,16 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
-    DEFAULT_DRAIN, DatabaseSettings, Section, SettingFaults, SettingsFile, TrustSettings,
+    DEFAULT_DRAIN, DatabaseSettings, GatewaySettings, Section, SettingFaults, SettingsFile,
+    TrustSettings,
     identifier::{DivisionCode, DivisionKind},
     read_telemetry,
 };
 use banqiao_telemetry::{Resource, TelemetrySettings};
 
 use crate::{
-    catalogue::Catalogue, institution::Institutions, report::WatchSettings, table::TableFaults,
+    catalogue::Catalogue, institution::Institutions, recognition::Estimates, report::WatchSettings,
+    table::TableFaults,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -33,6 +35,10 @@ pub struct LabConfig {
     pub catalogue: Arc<Catalogue>,
     /// `[lab]`: the institutions (`institutions`).
     pub institutions: Arc<Institutions>,
+    /// `[lab]`: what a recognised result saves (`estimates`), or the estimates that come with the service.
+    pub estimates: Arc<Estimates>,
+    /// `[gateway]`: the way to other cities' services. Without it, decisions about their reports wait.
+    pub gateway: Option<GatewaySettings>,
     /// `[lab]`: the systems that register and evaluate quality rounds (`quality_organisers`).
     pub quality_organisers: Arc<[SpiffeId]>,
     /// `[lab]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
@@ -73,9 +79,15 @@ impl LabConfig {
         let institutions = lab.path("institutions");
         let institutions = institutions
             .and_then(|path| loaded(&mut lab, "institutions", Institutions::read(&path)));
+        let estimates = match lab.optional_path("estimates") {
+            Some(path) => Estimates::read(&path),
+            None => Estimates::built_in(),
+        };
+        let estimates = loaded(&mut lab, "estimates", estimates);
         let quality_organisers = read_organisers(&mut lab);
         let watch = read_watch(&mut lab);
         drop(lab);
+        let gateway = GatewaySettings::read_optional(top);
         let resource = Resource::new("banqiao-lab", env!("CARGO_PKG_VERSION"));
         let resource = match city {
             Some(city) => resource.with("banqiao.city", city.as_str()),
@@ -90,6 +102,8 @@ impl LabConfig {
             database: database?,
             catalogue: catalogue?,
             institutions: institutions?,
+            estimates: estimates?,
+            gateway,
             quality_organisers,
             watch,
             telemetry: telemetry?,

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use banqiao_directory::Clock;
-use banqiao_kit::{DatabaseError, Server, ServerError, Service};
+use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
 use banqiao_proto::lab::v1::{
     catalogue_service_server::{self, CatalogueServiceServer},
     fhir_service_server::{self, FhirServiceServer},
     quality_service_server::{self, QualityServiceServer},
+    recognition_service_server::{self, RecognitionServiceServer},
     report_service_server::{self, ReportServiceServer},
 };
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
@@ -19,6 +20,7 @@ use crate::{
     config::LabConfig,
     fhir::FhirServer,
     quality::{QualityServer, Rounds},
+    recognition::{DecisionCourier, Decisions, Recognition, RecognitionServer},
     report::{ReportServer, Reports, Watches},
     store::Store,
 };
@@ -29,10 +31,11 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 /// Names of the services, for health checks.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     catalogue_service_server::SERVICE_NAME,
     fhir_service_server::SERVICE_NAME,
     quality_service_server::SERVICE_NAME,
+    recognition_service_server::SERVICE_NAME,
     report_service_server::SERVICE_NAME,
 ];
 
@@ -56,6 +59,8 @@ pub enum RunError {
 pub struct Instance {
     reports: Reports,
     rounds: Rounds,
+    recognition: Recognition,
+    gateway: Option<Gateway>,
     server: Server,
     telemetry: Telemetry,
     watches: Watches,
@@ -95,9 +100,15 @@ impl Instance {
             config.institutions,
         );
         let rounds = Rounds::new(&reports, config.quality_organisers);
+        let recognition = Recognition::new(reports.clone(), rounds.clone(), config.estimates);
+        let gateway = config
+            .gateway
+            .map(|settings| Gateway::new(settings, server.identity()));
         Ok(Self {
             reports,
             rounds,
+            recognition,
+            gateway,
             server,
             telemetry,
             watches,
@@ -128,6 +139,11 @@ impl Instance {
         let tasks = TaskTracker::new();
         let (watches, stopping) = (self.watches.clone(), self.stopping.clone());
         tasks.spawn(async move { watches.follow().await });
+        if let Some(gateway) = self.gateway {
+            let courier = DecisionCourier::new(Decisions::new(self.reports.clone()), gateway);
+            let (outbox, stop) = (self.reports.store().outbox().clone(), stopping.clone());
+            tasks.spawn(async move { outbox.send(&courier, stop).await });
+        }
         let home = self.server.identity().home().clone();
         let catalogue = CatalogueServer::new(
             self.reports.catalogue().clone(),
@@ -135,11 +151,17 @@ impl Instance {
         );
         let fhir = FhirServer::new(self.reports.clone(), home.clone());
         let quality = QualityServer::new(self.rounds);
+        let recognition = RecognitionServer::new(self.recognition);
         let reports = ReportServer::new(self.reports.clone(), self.watches, home);
         let routes = Routes::new(CatalogueServiceServer::new(catalogue))
             .add_service(FhirServiceServer::new(fhir).max_decoding_message_size(MAX_REQUEST))
             .add_service(
                 QualityServiceServer::new(quality)
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .max_encoding_message_size(MAX_RESPONSE),
+            )
+            .add_service(
+                RecognitionServiceServer::new(recognition)
                     .max_decoding_message_size(MAX_REQUEST)
                     .max_encoding_message_size(MAX_RESPONSE),
             )

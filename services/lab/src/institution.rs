@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use banqiao_directory::{CityCode, SpiffeId};
+use banqiao_directory::{CityCode, SpiffeId, TrustDomain};
 use banqiao_kit::{
     Broken, Rule,
     identifier::{CreditCode, DivisionCode, DivisionKind},
@@ -77,6 +77,12 @@ impl Institution {
             .as_str()
             .strip_prefix(&self.systems)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The trust domain of its systems: its city's.
+    pub fn systems_domain(&self) -> Option<TrustDomain> {
+        let id: SpiffeId = self.systems.parse().ok()?;
+        Some(id.trust_domain().clone())
     }
 
     /// The institution in an answer.

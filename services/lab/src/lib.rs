@@ -4,6 +4,7 @@
 //!   laboratory ──▶ Report or FHIR ──▶ AcceptedReport (rules, items, normalised values) ──▶ Reports ──▶ Store (one transaction)
 //!   doctor ──▶ FindReports ──▶ reading recorded ──▶ reports          Watches ◀── what superseded them ◀──┘
 //!   organiser ──▶ quality rounds ──▶ evaluation ──▶ HR marks on what is found
+//!   found reports ──▶ assessment (advice)    doctor ──▶ decision ──outbox──▶ the city of the report    decisions ──▶ statistics
 //!   catalogue.tsv, institutions.tsv ──▶ Catalogue, Institutions: refused whole on a fault
 //! ```
 //!
@@ -20,6 +21,7 @@ mod fhir;
 mod instance;
 mod institution;
 mod quality;
+mod recognition;
 mod report;
 mod rules;
 mod store;
@@ -44,6 +46,11 @@ pub use quality::{
     ROUND_SHEET, Round, RoundId, RoundLine, Rounds, SUBMIT_BATCH, Score, SubmitCounts, SubmitLine,
     covers, marks, passes, result_line, round_line, rounds_of, within,
 };
+pub use recognition::{
+    AssessTerms, Assessed, CountedDecisions, DecisionCourier, Decisions, ESTIMATE_COLUMNS,
+    Estimate, Estimates, MAX_ASSESSED, NewDecision, Recognition, RecognitionServer, RecordDecision,
+    Recorded, StatisticsSearch, assess_result, repeat_reasons,
+};
 pub use report::{
     AcceptTerms, AcceptedReport, CANCELLED, DEFAULT_FOUND, FindReports, LineOutcome, MAX_FOUND,
     MAX_PUBLISH_LINES, PUBLISH_BATCH, PublishCounts, Publisher, ReportKey, ReportNumber,
@@ -51,7 +58,9 @@ pub use report::{
 };
 pub use rules::rulebook;
 pub use store::{
-    Evaluated, NewEvaluation, NewReading, ReportHead, ReportSearch, ReportWrite, ResultWrite,
-    SampleKey, SampleValue, Store, StoreError, StoredChange, StoredReport, StoredRound, Supersede,
+    DecisionCount, DecisionCountSearch, DecisionError, DecisionWrite, Delivery, Evaluated,
+    NewEvaluation, NewReading, ReportHead, ReportSearch, ReportWrite, ResultWrite, SampleKey,
+    SampleValue, Store, StoreError, StoredChange, StoredDecision, StoredReport, StoredRound,
+    Supersede,
 };
 pub use table::{TableFault, TableFaults};

@@ -59,6 +59,8 @@ const ONE_REPORT: &[&str] = &[
     "PublishFhir",
     "ReadReport",
     "ReadFhir",
+    "RecordDecision",
+    "DeliverDecision",
 ];
 /// Methods that name a patient.
 pub(crate) const ONE_PATIENT: &[&str] = &[

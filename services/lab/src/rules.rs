@@ -6,12 +6,13 @@ use banqiao_kit::{
     shared_rules,
 };
 
-use crate::{catalogue, edge::DOMAIN, fhir, institution, quality, report};
+use crate::{catalogue, edge::DOMAIN, fhir, institution, quality, recognition, report};
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
     let mut tables: Vec<_> = report::rules().into();
     tables.extend(quality::rules());
+    tables.extend(recognition::rules());
     tables.push(identifiers());
     tables.extend(catalogue::rules());
     tables.push(fhir::rules());
@@ -39,5 +40,10 @@ const INSTITUTION: &[&str] = &[
     "ReadFhir",
     "SubmitResults",
     "ListMarks",
+    "AssessReports",
+    "RecordDecision",
+    "DeliverDecision",
+    "ListDecisions",
+    "ReadStatistics",
     "banqiao-lab import-results",
 ];

@@ -1,14 +1,18 @@
 //! The database of a city's laboratory service. Each part has a module of its own, with statements for each of the two stores; they
 //! share their tests, not their SQL.
 
+mod decision;
 mod quality;
 mod report;
 
 use banqiao_kit::{
-    CallError, Database, DatabaseError, DatabaseSettings, FaultKind, Migrations, classify,
+    CallError, Database, DatabaseError, DatabaseSettings, FaultKind, Migrations, Outbox, classify,
 };
 use tokio::sync::watch;
 
+pub use decision::{
+    DecisionCount, DecisionCountSearch, DecisionError, DecisionWrite, Delivery, StoredDecision,
+};
 pub use quality::{Evaluated, NewEvaluation, ResultWrite, SampleKey, SampleValue, StoredRound};
 pub use report::{
     NewReading, ReportHead, ReportSearch, ReportWrite, StoredChange, StoredReport, Supersede,
@@ -28,6 +32,11 @@ const MIGRATIONS: Migrations = Migrations {
             "quality",
             include_str!("../migrations/postgres/0003_quality.sql"),
         ),
+        (
+            "decisions",
+            include_str!("../migrations/postgres/0004_decisions.sql"),
+        ),
+        ("outbox", banqiao_kit::OUTBOX_POSTGRES),
     ],
     sqlite: &[
         (
@@ -42,6 +51,11 @@ const MIGRATIONS: Migrations = Migrations {
             "quality",
             include_str!("../migrations/sqlite/0003_quality.sql"),
         ),
+        (
+            "decisions",
+            include_str!("../migrations/sqlite/0004_decisions.sql"),
+        ),
+        ("outbox", banqiao_kit::OUTBOX_SQLITE),
     ],
 };
 
@@ -89,6 +103,7 @@ impl From<StoreError> for CallError {
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
+    outbox: Outbox,
     /// Number of the newest change of a report that this process knows of.
     head: watch::Sender<i64>,
 }
@@ -101,6 +116,7 @@ impl Store {
     pub async fn open(settings: &DatabaseSettings) -> Result<Self, DatabaseError> {
         let database = Database::open(settings, MIGRATIONS).await?;
         Ok(Self {
+            outbox: Outbox::new(database.clone()),
             database,
             head: watch::Sender::new(0),
         })

@@ -13,6 +13,8 @@ mod catalogue;
 mod certificates;
 #[path = "all/command_line.rs"]
 mod command_line;
+#[path = "all/decisions.rs"]
+mod decisions;
 #[path = "all/faults.rs"]
 mod faults;
 #[path = "all/fhir.rs"]
@@ -25,6 +27,8 @@ mod postgres;
 mod publishing;
 #[path = "all/quality.rs"]
 mod quality;
+#[path = "all/recognition.rs"]
+mod recognition;
 #[path = "all/rules.rs"]
 mod rules;
 #[path = "all/scene.rs"]

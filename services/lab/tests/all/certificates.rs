@@ -9,7 +9,9 @@ use banqiao_identity::{
 };
 use banqiao_proto::lab::v1::{
     catalogue_service_client::CatalogueServiceClient, fhir_service_client::FhirServiceClient,
-    quality_service_client::QualityServiceClient, report_service_client::ReportServiceClient,
+    quality_service_client::QualityServiceClient,
+    recognition_service_client::RecognitionServiceClient,
+    report_service_client::ReportServiceClient,
 };
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -105,6 +107,11 @@ impl Certificates {
     /// The city's gateway as a client of the quality rounds.
     pub(crate) fn quality(&self, address: SocketAddr) -> QualityServiceClient<Channel> {
         QualityServiceClient::new(self.channel(address, self.folder.path(), "gateway"))
+    }
+
+    /// The city's gateway as a client of recognition.
+    pub(crate) fn recognition(&self, address: SocketAddr) -> RecognitionServiceClient<Channel> {
+        RecognitionServiceClient::new(self.channel(address, self.folder.path(), "gateway"))
     }
 
     /// The city's gateway as a client of the catalogue.

@@ -1,6 +1,6 @@
 //! A city with a database, a clock that the test moves, and reports to publish.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use banqiao_directory::{CityCode, ManualClock};
 use banqiao_kit::{Caller, DatabaseSettings, Violation};
@@ -35,6 +35,17 @@ pub(crate) fn qingdao() -> CityCode {
     "370200".parse().unwrap()
 }
 
+pub(crate) fn yantai() -> CityCode {
+    "370600".parse().unwrap()
+}
+
+/// The code of a city's hospital: 0 the first, 1 the second.
+pub(crate) fn hospital(city: CityCode, place: usize) -> String {
+    let institutions = institutions();
+    let mut of_city = institutions.iter().filter(|one| one.city == city);
+    of_city.nth(place).unwrap().credit_code.to_string()
+}
+
 pub(crate) fn institutions() -> Arc<Institutions> {
     Arc::new(synthetic::institutions().unwrap())
 }
@@ -43,11 +54,18 @@ pub(crate) fn built_in() -> Arc<Catalogue> {
     Arc::new(Catalogue::built_in().unwrap())
 }
 
+/// A neighbouring city of its own, in a folder.
+pub(crate) async fn neighbour(folder: &Path, clock: &ManualClock) -> Reports {
+    let url = format!("sqlite://{}", folder.join("yantai.db").display());
+    let settings = DatabaseSettings::new(url.parse().unwrap());
+    open(&settings, yantai(), clock).await
+}
+
 impl Scene {
     pub(crate) async fn open(url: &str) -> Self {
         let settings = DatabaseSettings::new(url.parse().unwrap());
         let clock = ManualClock::new(NOON);
-        let reports = open(&settings, &clock).await;
+        let reports = open(&settings, qingdao(), &clock).await;
         Self {
             reports,
             clock,
@@ -58,7 +76,7 @@ impl Scene {
 
     /// Another replica: its own connections to the same database, the same clock.
     pub(crate) async fn replica(&self) -> Reports {
-        open(&self.settings, &self.clock).await
+        open(&self.settings, qingdao(), &self.clock).await
     }
 
     pub(crate) async fn publish(&self, reports: &[Report]) -> Vec<LineOutcome> {
@@ -87,9 +105,9 @@ impl Scene {
     }
 }
 
-async fn open(settings: &DatabaseSettings, clock: &ManualClock) -> Reports {
+async fn open(settings: &DatabaseSettings, city: CityCode, clock: &ManualClock) -> Reports {
     let store = Store::open(settings).await.unwrap();
-    Reports::new(store, qingdao(), clock.clock(), built_in(), institutions())
+    Reports::new(store, city, clock.clock(), built_in(), institutions())
 }
 
 pub(crate) async fn publish(reports: &Reports, lines: &[Report]) -> Vec<LineOutcome> {

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use banqiao_directory::Clock;
 use banqiao_lab::{Instance, LabConfig, RunError, read_fhir, write_fhir};
 use banqiao_proto::lab::v1::{
-    EvaluateRoundRequest, FindReportsRequest, HrMark, InstitutionLevel, ListInstitutionsRequest,
-    ListMarksRequest, ListTestItemsRequest, PublishFhirRequest, PublishOutcome,
-    PublishReportRequest, PublishReportsRequest, ReadFhirRequest, ReadReportRequest,
-    ReadRoundRequest, RegisterRoundRequest, ReportStatus, WatchSupersededRequest,
-    report_service_client::ReportServiceClient,
+    AssessReportsRequest, DecisionOutcome, DeliverDecisionRequest, DeliveryState,
+    EvaluateRoundRequest, FindReportsRequest, FoundReport, HrMark, InstitutionLevel,
+    ListDecisionsRequest, ListInstitutionsRequest, ListMarksRequest, ListTestItemsRequest,
+    PublishFhirRequest, PublishOutcome, PublishReportRequest, PublishReportsRequest,
+    ReadFhirRequest, ReadReportRequest, ReadRoundRequest, ReadStatisticsRequest,
+    RecordDecisionRequest, RegisterRoundRequest, RepeatReason, ReportStatus,
+    WatchSupersededRequest, report_service_client::ReportServiceClient,
 };
 use futures_util::stream;
 use tokio::{task::JoinHandle, time::timeout};
@@ -388,5 +390,102 @@ async fn quality_rounds_are_registered_measured_and_marks_of_senders_are_listed(
         .await;
     let results = published.unwrap().into_inner().results;
     assert_eq!(results[0].ignored_marks[0].code, "MARK_IGNORED");
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_are_assessed_decided_listed_and_counted() {
+    let served = Served::start().await;
+    let mut client = served.certificates.recognition(served.address);
+    let mut reports = served.reports();
+    let first = report(1, 1, LONG_AGO);
+    let publish = PublishReportRequest {
+        report: Some(first.clone()),
+    };
+    let published = reports.publish_report(request(publish, LABORATORY));
+    published.await.unwrap();
+    let read = ReadReportRequest {
+        institution: first.institution.clone(),
+        report_number: first.report_number.clone(),
+    };
+    let read = reports.read_report(request(read, LABORATORY));
+    let read = read.await.unwrap().into_inner();
+    let assess = AssessReportsRequest {
+        institution: first.institution.clone(),
+        reports: vec![FoundReport {
+            city: read.city,
+            report: read.report.clone(),
+            version: read.version,
+        }],
+        item_codes: Vec::new(),
+    };
+    let assessed = client.assess_reports(request(assess, LABORATORY)).await;
+    let assessed = assessed.unwrap().into_inner().reports.remove(0).results;
+    assert_eq!(assessed.len(), first.results.len());
+    let codes: Vec<_> = assessed[0]
+        .reasons
+        .iter()
+        .map(|reason| reason.code.as_str())
+        .collect();
+    assert_eq!(codes, ["OUTSIDE_WINDOW", "NO_MARK"]);
+
+    let decide = RecordDecisionRequest {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        institution: first.institution.clone(),
+        report_institution: first.institution.clone(),
+        report_number: first.report_number.clone(),
+        report_version: read.version,
+        item_code: assessed[0].item_code.clone(),
+        outcome: DecisionOutcome::Repeated.into(),
+        reason: RepeatReason::RapidlyChanging.into(),
+        patient_informed: true,
+        doctor_id: "D-17".to_owned(),
+        advised: assessed[0].verdict,
+        ..RecordDecisionRequest::default()
+    };
+    for repeated in [false, true] {
+        let decided = client
+            .record_decision(request(decide.clone(), LABORATORY))
+            .await;
+        let decided = decided.unwrap().into_inner();
+        assert_eq!(
+            (decided.delivery(), decided.repeated),
+            (DeliveryState::Local, repeated)
+        );
+    }
+    let mut uninformed = decide.clone();
+    uninformed.patient_informed = false;
+    let refused = client
+        .record_decision(request(uninformed, LABORATORY))
+        .await
+        .unwrap_err();
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].reason, "PATIENT_INFORMED");
+    let list = ListDecisionsRequest {
+        institution: first.institution.clone(),
+        ..ListDecisionsRequest::default()
+    };
+    let listed = client
+        .list_decisions(request(list.clone(), LABORATORY))
+        .await;
+    assert_eq!(listed.unwrap().into_inner().decisions.len(), 1);
+    let refused = client
+        .list_decisions(request(list, DOCTOR))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&refused).1, "NOT_YOUR_DECISIONS");
+    let statistics = client.read_statistics(request(ReadStatisticsRequest::default(), DOCTOR));
+    let statistics = statistics
+        .await
+        .unwrap()
+        .into_inner()
+        .institutions
+        .remove(0);
+    assert_eq!(statistics.total.unwrap().recognition_rate, "0.00");
+    let delivered = client
+        .deliver_decision(request(DeliverDecisionRequest::default(), DOCTOR))
+        .await
+        .unwrap_err();
+    assert_eq!(delivered.code(), Code::InvalidArgument);
     served.stopped().await;
 }

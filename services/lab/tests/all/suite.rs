@@ -46,6 +46,14 @@ macro_rules! suite {
 }
 
 suite! {
+    decisions::a_decision_is_recorded_once_and_each_fault_names_field_and_rule,
+    decisions::a_decision_reaches_the_hospital_that_issued_the_report,
+    decisions::a_delivered_decision_is_taken_once_and_only_from_its_own_city,
+    decisions::what_the_other_city_refuses_is_told_to_the_deciding_hospital,
+    decisions::decisions_are_shown_to_the_hospitals_concerned_a_page_at_a_time,
+    decisions::statistics_count_the_last_decision_by_institution_item_and_reason,
+    decisions::one_decision_sent_many_times_at_once_is_recorded_once,
+    decisions::decisions_and_deliveries_cannot_be_rewritten,
     fhir::a_bundle_is_published_and_read_back_as_it_was_sent,
     fhir::a_foreign_example_is_refused_with_every_fault,
     finding::a_patients_reports_come_newest_first_within_items_and_window,
@@ -68,6 +76,7 @@ suite! {
     quality::marks_follow_from_passed_rounds_and_never_from_the_sender,
     quality::targets_and_scores_are_shown_to_those_whom_they_concern,
     quality::rounds_results_and_evaluations_cannot_be_rewritten,
+    recognition::a_found_report_is_assessed_with_the_marks_that_its_city_stated,
     watching::who_read_the_old_version_is_told_and_nobody_else,
     watching::a_watch_resumes_after_its_cursor,
     watching::a_watch_sees_the_changes_of_another_replica,
