@@ -11,6 +11,7 @@
 mod ask;
 mod import;
 mod judge;
+mod mapped;
 mod policy;
 mod request;
 mod service;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use banqiao_directory::{CityCode, Clock};
 use banqiao_kit::{
-    RuleTable,
+    RuleTable, civil_date,
     identifier::{CitizenId, DivisionCode},
 };
 use banqiao_proto::card::v1::{InsuranceScheme, InsuredStatus, TreatmentState};
@@ -30,6 +31,7 @@ use jiff::civil::Date;
 
 pub use ask::OtherCities;
 pub use judge::{Judgement, judge};
+pub(crate) use mapped::{INSERT_PERIODS, INSURANCE, UPDATE_PERIODS};
 pub use policy::{POLICIES, Policy, Requirement};
 pub use request::{Asked, ImportedPeriod};
 pub(crate) use request::{FUTURE, optional_date, parse_scheme};
@@ -120,7 +122,11 @@ impl Entitlements {
     /// # Errors
     /// See [`crate::StoreError`].
     pub async fn judge(&self, asked: &Asked) -> Result<Judgement, crate::StoreError> {
-        let periods = self.store.periods(&asked.holder, asked.scheme).await?;
+        let today = civil_date(self.clock.now_us());
+        let periods = self
+            .store
+            .periods(&asked.holder, asked.scheme, today)
+            .await?;
         Ok(judge(asked, &periods, self.city, self.terms))
     }
 }

@@ -48,23 +48,32 @@ impl Cards {
         lines: &[ImportCardsRequest],
         actor: &Actor,
     ) -> Result<Vec<LineOutcome>, StoreError> {
-        let mut outcomes = Vec::with_capacity(lines.len());
-        let mut waiting = vec![lines];
-        while let Some(lines) = waiting.pop() {
-            match self.import_run(lines, actor).await {
-                Ok(more) => outcomes.extend(more),
-                Err(error) => match (error.of_a_record(), lines.len()) {
-                    (None, _) => return Err(error),
-                    (Some(fault), 0 | 1) => outcomes.push(LineOutcome::Refused(vec![fault])),
-                    (Some(_), count) => {
-                        let (first, second) = lines.split_at(count / 2);
-                        waiting.extend([second, first]);
-                    }
-                },
-            }
-        }
-        Ok(outcomes)
+        apart(lines, |lines| Box::pin(self.import_run(lines, actor))).await
     }
+}
+
+/// Imports lines by `each`, a transaction of its own; where a record of them cannot be written or used, the lines are halved until it is
+/// alone.
+pub(crate) async fn apart<'a, T>(
+    lines: &'a [T],
+    each: impl Fn(&'a [T]) -> BoxFuture<'a, Result<Vec<LineOutcome>, StoreError>>,
+) -> Result<Vec<LineOutcome>, StoreError> {
+    let mut outcomes = Vec::with_capacity(lines.len());
+    let mut waiting = vec![lines];
+    while let Some(lines) = waiting.pop() {
+        match each(lines).await {
+            Ok(more) => outcomes.extend(more),
+            Err(error) => match (error.of_a_record(), lines.len()) {
+                (None, _) => return Err(error),
+                (Some(fault), 0 | 1) => outcomes.push(LineOutcome::Refused(vec![fault])),
+                (Some(_), count) => {
+                    let (first, second) = lines.split_at(count / 2);
+                    waiting.extend([second, first]);
+                }
+            },
+        }
+    }
+    Ok(outcomes)
 }
 
 impl Importer<'_> {

@@ -8,6 +8,7 @@ mod cause;
 mod mapped;
 mod postgres;
 mod row;
+mod shape;
 mod sqlite;
 
 pub use cause::Cause;
@@ -16,14 +17,17 @@ use std::sync::Arc;
 use banqiao_directory::{CityCode, SpiffeId};
 use banqiao_kit::{
     CallError, Database, DatabaseError, DatabaseSettings, ExchangeId, FaultKind, Migrations,
-    Refusal, Rule, RuleTable, Violation, classify, mapping::Mapping,
+    Refusal, Rule, RuleTable, Violation, classify,
+    mapping::{Mapped, Mapping},
 };
 use banqiao_proto::card::v1::{CardFunction, VerificationMethod};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use mapped::Bureau;
-pub use mapped::CARD_MAPPING;
+pub(crate) use mapped::{execute_many, parsed, unreadable};
+pub use shape::CARD_MAPPING;
+pub(crate) use shape::{field, optional_field};
 
 use crate::{
     card::{Card, CardNumber, ChipCode},
@@ -396,7 +400,9 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
-    /// The bureau's own tables, where the cards are in them.
+    /// The bureau's own tables, where there are some.
+    mapped: Option<Mapped>,
+    /// The cards in them.
     bureau: Option<Arc<Bureau>>,
     /// Number of the newest change that this process knows of.
     head: watch::Sender<i64>,
@@ -420,15 +426,21 @@ impl Store {
         mapping: Option<&Mapping>,
     ) -> Result<Self, DatabaseError> {
         let database = Database::open(settings, MIGRATIONS).await?;
-        let bureau = match (mapping, &database) {
-            (None, _) => None,
+        let (mut mapped, mut bureau) = (None, None);
+        match (mapping, &database) {
+            (None, _) => {}
             (Some(mapping), Database::Postgres(pool)) => {
-                Some(Arc::new(Bureau::open(pool, mapping).await?))
+                let fitting = mapping.check(pool).await.map_err(DatabaseError::Mapping)?;
+                if fitting.holds(shape::RELATION) {
+                    bureau = Some(Arc::new(Bureau::open(pool, fitting.clone()).await?));
+                }
+                mapped = Some(fitting);
             }
             (Some(_), Database::Sqlite(_)) => return Err(DatabaseError::MappingNeedsPostgres),
-        };
+        }
         Ok(Self {
             database,
+            mapped,
             bureau,
             head: watch::Sender::new(0),
         })
@@ -628,6 +640,12 @@ impl Store {
     /// The database, in which transfers stand beside the cards.
     pub const fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// The bureau's own tables, where a relation is mapped.
+    pub(crate) fn mapped(&self, relation: &str) -> Option<Mapped> {
+        let mapped = self.mapped.clone();
+        mapped.filter(|mapped| mapped.holds(relation))
     }
 
     /// Closes the database.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! What it is not: it maps no types of its own and makes no statement that changes anything. Reads are one SELECT over a relation,
-//! made from the catalog's own names; writes are the operator's statements, word for word, with each `:name` bound as text. The
+//! made from the catalog's own names; writes are the operator's statements, word for word, with each `:name` bound as text, or as an
+//! array of texts where a statement changes many records. The
 //! service's own tables live in a schema of their own of the same database, so that one transaction covers both.
 //!
 //! On PostgreSQL only. SQLite is the store of trials, where there is no office's table. MySQL and MariaDB are not carried: their tables could
@@ -44,8 +45,10 @@ pub struct MappingShape {
 pub struct RelationShape {
     /// The key of its table in the file, such as `card`.
     pub name: &'static str,
-    /// What a record holds. Each field must be mapped.
+    /// What a record holds.
     pub fields: &'static [FieldShape],
+    /// Whether a mapping without it is at fault.
+    pub required: bool,
 }
 
 /// A field of a record.
@@ -55,6 +58,8 @@ pub struct FieldShape {
     pub name: &'static str,
     /// What it holds.
     pub kind: FieldKind,
+    /// Whether it may be left out of the file, and be NULL in a row. Every other field must be mapped.
+    pub optional: bool,
 }
 
 /// What a field holds.
@@ -70,7 +75,7 @@ pub enum FieldKind {
     Text,
 }
 
-/// A statement that changes one record.
+/// A statement that changes records.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StatementShape {
     /// Its key under `statements` in the file.
@@ -81,7 +86,10 @@ pub struct StatementShape {
     pub further: &'static [&'static str],
     /// Parameters that it must use, because without them two changes at once could both win, or the wrong record be changed.
     pub must_use: &'static [&'static str],
-    /// Whether a mapping without it is at fault.
+    /// Whether it changes many records at once: each parameter is an array of text with an element for each record, in one order.
+    /// Otherwise it changes one record, and each parameter is text.
+    pub many: bool,
+    /// Whether a mapping of the relation without it is at fault.
     pub required: bool,
 }
 

@@ -116,7 +116,7 @@ fn write<const N: usize>(
 async fn insurance(file: &ImportFile) -> anyhow::Result<bool> {
     let config = CardConfig::read(&file.config)?;
     install_log(&config.telemetry)?;
-    let store = Store::open(&config.database).await?;
+    let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
     let entitlements = Entitlements::new(&store, config.city, Clock::system(), config.entitlement);
     let mut lines = Lines::open(file, INSURANCE_COLUMNS)?;
     while let Some(batch) = lines.batch(insurance_line)? {

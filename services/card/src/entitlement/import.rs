@@ -5,11 +5,8 @@ use std::collections::HashMap;
 use banqiao_kit::{Rule, RuleTable, Violation, civil_date, identifier::CitizenId};
 use banqiao_proto::card::v1::{ImportInsuranceRequest, InsuranceScheme};
 
-use super::{
-    Entitlements, ImportedPeriod, Period,
-    store::{PeriodWrite, list},
-};
-use crate::{import::LineOutcome, store::StoreError};
+use super::{Entitlements, ImportedPeriod, Period, store::PeriodWrite};
+use crate::{import::LineOutcome, importer::apart, store::StoreError};
 
 const OVERLAPS: Rule = Rule::design(
     "PERIOD_OVERLAPS",
@@ -28,11 +25,19 @@ const OLDER: Rule = Rule::design(
 type Known = HashMap<(CitizenId, InsuranceScheme), Vec<Period>>;
 
 impl Entitlements {
-    /// Takes over lines in one transaction, each judged alone, and gives the outcome of each, in order.
+    /// Takes over lines, each judged alone, and gives the outcome of each, in order: in one transaction, unless the bureau's own tables
+    /// refuse a line.
     ///
     /// # Errors
-    /// See [`StoreError`]. Then nothing of the lines stands: send them again.
+    /// See [`StoreError`]. What went through before the error stays: send the lines again.
     pub async fn import(
+        &self,
+        lines: &[ImportInsuranceRequest],
+    ) -> Result<Vec<LineOutcome>, StoreError> {
+        apart(lines, |lines| Box::pin(self.import_run(lines))).await
+    }
+
+    async fn import_run(
         &self,
         lines: &[ImportInsuranceRequest],
     ) -> Result<Vec<LineOutcome>, StoreError> {
@@ -41,7 +46,7 @@ impl Entitlements {
             .iter()
             .map(|line| ImportedPeriod::parse(line.period.as_ref(), today))
             .collect();
-        let people = list(parsed.iter().flatten().map(|line| &line.0.holder));
+        let people: Vec<_> = parsed.iter().flatten().map(|line| line.0.holder).collect();
         let decide = |recorded: Vec<Period>| {
             let mut known = Known::new();
             for period in recorded {
@@ -58,7 +63,7 @@ impl Entitlements {
                 .collect();
             (write.finish(), outcomes)
         };
-        self.store.change(&people, decide).await
+        self.store.change(&people, today, decide).await
     }
 }
 

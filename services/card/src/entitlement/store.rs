@@ -4,11 +4,12 @@
 use banqiao_kit::{
     Database,
     identifier::{CitizenId, DivisionCode},
+    mapping::Mapped,
 };
 use banqiao_proto::card::v1::{InsuranceScheme, InsuredStatus, TreatmentState};
 use jiff::civil::Date;
 
-use super::Period;
+use super::{Period, mapped};
 use crate::{
     card::parse_date,
     store::{Store, StoreError},
@@ -22,7 +23,11 @@ pub(super) struct PeriodWrite {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct PeriodStore(Database);
+pub(super) struct PeriodStore {
+    database: Database,
+    /// The bureau's own tables, where the periods are in them.
+    mapped: Option<Mapped>,
+}
 
 macro_rules! columns {
     () => {
@@ -33,7 +38,10 @@ macro_rules! columns {
 
 impl PeriodStore {
     pub(super) fn new(store: &Store) -> Self {
-        Self(store.database().clone())
+        Self {
+            database: store.database().clone(),
+            mapped: store.mapped(mapped::INSURANCE.name),
+        }
     }
 
     /// The periods of a person under a scheme, by first day.
@@ -41,14 +49,20 @@ impl PeriodStore {
         &self,
         holder: &CitizenId,
         scheme: InsuranceScheme,
+        today: Date,
     ) -> Result<Vec<Period>, StoreError> {
+        if let (Database::Postgres(pool), Some(mapped)) = (&self.database, &self.mapped) {
+            let mut periods = Box::pin(mapped::periods(mapped, pool, holder, today)).await?;
+            periods.retain(|period| period.scheme == scheme);
+            return Ok(periods);
+        }
         let (holder, scheme) = (holder.as_str(), i32::from(scheme));
         const SQL: &str = concat!(
             "SELECT ",
             columns!(),
             " FROM insurance_period WHERE social_security_number = $1 AND scheme = $2 ORDER BY begins_on"
         );
-        let rows: Vec<Row> = match &self.0 {
+        let rows: Vec<Row> = match &self.database {
             Database::Postgres(pool) => {
                 let query = sqlx::query_as(SQL).bind(holder).bind(scheme);
                 query.fetch_all(pool).await
@@ -64,19 +78,31 @@ impl PeriodStore {
     /// Reads every period of some people, decides, and writes, in one transaction that no other writer of periods comes between.
     pub(super) async fn change<T>(
         &self,
-        people: &str,
+        people: &[CitizenId],
+        today: Date,
         decide: impl FnOnce(Vec<Period>) -> (PeriodWrite, T),
     ) -> Result<T, StoreError> {
-        match &self.0 {
+        let list = list(people.iter());
+        match &self.database {
             Database::Postgres(pool) => {
                 let mut transaction = pool.begin().await?;
-                let decided = postgres::change(&mut transaction, people, decide).await?;
+                if let Some(mapped) = &self.mapped {
+                    // Writers meet here; the bureau's own programs at the values that a statement names.
+                    postgres::begin(&mut transaction).await?;
+                    let read = mapped::read(mapped, &mut transaction, people, today).await?;
+                    let known = read.iter().map(|(_, period)| period.clone());
+                    let (write, decided) = decide(known.collect());
+                    mapped::write(mapped, &mut transaction, &read, &write).await?;
+                    transaction.commit().await?;
+                    return Ok(decided);
+                }
+                let decided = postgres::change(&mut transaction, &list, decide).await?;
                 transaction.commit().await?;
                 Ok(decided)
             }
             Database::Sqlite(database) => {
                 let mut transaction = database.writer().begin_with("BEGIN IMMEDIATE").await?;
-                let decided = sqlite::change(&mut transaction, people, decide).await?;
+                let decided = sqlite::change(&mut transaction, &list, decide).await?;
                 transaction.commit().await?;
                 Ok(decided)
             }
@@ -91,15 +117,22 @@ macro_rules! statements {
 
             use super::{Period, PeriodWrite, Row, StoreError};
 
+            /// Writers meet here, so that what is read is what is written over.
+            pub(super) async fn begin(
+                transaction: &mut Transaction<'_, $database>,
+            ) -> Result<(), StoreError> {
+                sqlx::query("UPDATE insurance_head SET writes = writes + 1 WHERE id = 1")
+                    .execute(&mut **transaction)
+                    .await?;
+                Ok(())
+            }
+
             pub(super) async fn change<T>(
                 transaction: &mut Transaction<'_, $database>,
                 people: &str,
                 decide: impl FnOnce(Vec<Period>) -> (PeriodWrite, T),
             ) -> Result<T, StoreError> {
-                // Writers meet here, so that what is read is what is written over.
-                sqlx::query("UPDATE insurance_head SET writes = writes + 1 WHERE id = 1")
-                    .execute(&mut **transaction)
-                    .await?;
+                begin(transaction).await?;
                 let rows: Vec<Row> = sqlx::query_as(concat!(
                     "SELECT ",
                     columns!(),

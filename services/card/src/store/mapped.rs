@@ -8,111 +8,29 @@
 //! this service: who decided on another version reads and decides again. Between the last reading and the statement the bureau may still
 //! write; that is why a statement names the states that were read and must change exactly one row.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use banqiao_kit::{
     Broken, DatabaseError, FaultKind, classify,
     identifier::{CitizenId, DivisionCode},
-    mapping::{
-        FieldKind, FieldShape, Mapped, Mapping, MappingShape, Parameters, Record, RecordFault,
-        RelationShape, StatementError, StatementShape,
-    },
+    mapping::{Mapped, Parameters, Record, RecordFault, StatementError},
 };
 use banqiao_telemetry::Chain;
 use jiff::civil::Date;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-use super::{Life, Page, StoreError, StoredCard, Write, postgres};
+use super::{
+    Life, Page, StoreError, StoredCard, Write, postgres,
+    shape::{INSERT, Pair, RELATION, SET_STATE, STATES, UPDATE},
+};
 use crate::{
     card::{Card, CardNumber, ChipCode, HolderName},
     state::{Standing, State},
 };
-
-/// The states by the names of the mapping's code tables.
-const STATES: [(State, &str); 6] = [
-    (State::Sealed, "SEALED"),
-    (State::Normal, "NORMAL"),
-    (State::TempLost, "TEMP_LOST"),
-    (State::Lost, "LOST"),
-    (State::Locked, "LOCKED"),
-    (State::Cancelled, "CANCELLED"),
-];
-
-const STATE: FieldKind = FieldKind::Code(&[
-    "SEALED",
-    "NORMAL",
-    "TEMP_LOST",
-    "LOST",
-    "LOCKED",
-    "CANCELLED",
-]);
-const YES_OR_NO: FieldKind = FieldKind::Code(&["true", "false"]);
-
-const RELATION: &str = "card";
-const INSERT: &str = "insert_card";
-const SET_STATE: &str = "set_card_state";
-const UPDATE: &str = "update_card";
-
-/// What a city can have mapped of its cards.
-pub static CARD_MAPPING: MappingShape = MappingShape {
-    relations: &[RelationShape {
-        name: RELATION,
-        fields: &[
-            field("card_number", FieldKind::Key),
-            field("card_identification_code", FieldKind::Key),
-            field("social_security_number", FieldKind::Text),
-            field("name", FieldKind::Text),
-            field("issuing_division", FieldKind::Text),
-            field("issued_on", FieldKind::Date),
-            field("expires_on", FieldKind::Date),
-            field("social_state", STATE),
-            field("financial_state", STATE),
-            field("electronic", YES_OR_NO),
-            field("specification_version", FieldKind::Text),
-        ],
-    }],
-    statements: &[
-        StatementShape {
-            name: INSERT,
-            relation: RELATION,
-            further: &[],
-            must_use: &[
-                "card_number",
-                "card_identification_code",
-                "social_security_number",
-                "name",
-                "issued_on",
-                "expires_on",
-                "social_state",
-                "financial_state",
-            ],
-            required: false,
-        },
-        StatementShape {
-            name: SET_STATE,
-            relation: RELATION,
-            further: &[],
-            must_use: STATES_OF_ONE_CARD,
-            required: true,
-        },
-        StatementShape {
-            name: UPDATE,
-            relation: RELATION,
-            further: &[],
-            must_use: STATES_OF_ONE_CARD,
-            required: false,
-        },
-    ],
-};
-
-const STATES_OF_ONE_CARD: &[&str] = &[
-    "card_number",
-    "social_state",
-    "financial_state",
-    "old_social_state",
-    "old_financial_state",
-];
 
 /// The bureau's row and ours are read as they stood at one moment: of two statements the second could see a change that the first did not.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -120,10 +38,6 @@ const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Waiting of imports, instead of the few seconds of a call.
 const PATIENT: &str =
     "SELECT set_config('lock_timeout', '60s', true), set_config('statement_timeout', '60s', true)";
-
-const fn field(name: &'static str, kind: FieldKind) -> FieldShape {
-    FieldShape { name, kind }
-}
 
 /// The bureau's tables.
 #[derive(Clone, Debug)]
@@ -134,9 +48,8 @@ pub(super) struct Bureau {
 }
 
 impl Bureau {
-    /// Checks the mapping against the database, whose schema is up to date.
-    pub(super) async fn open(pool: &PgPool, mapping: &Mapping) -> Result<Self, DatabaseError> {
-        let mapped = mapping.check(pool).await.map_err(DatabaseError::Mapping)?;
+    /// The cards of a mapping that fits the database, whose schema is up to date.
+    pub(super) async fn open(pool: &PgPool, mapped: Mapped) -> Result<Self, DatabaseError> {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| DatabaseError::NoRandomBytes)?;
         let secret = postgres::mapping_secret(pool, secret).await;
@@ -297,13 +210,15 @@ impl Bureau {
     ) -> Result<Write, StoreError> {
         let mut own = write.clone();
         if !write.inserts.is_empty() {
-            // Imports at once wait for each other's batches, which are a statement a card here.
+            // Imports at once wait for each other's batches.
             sqlx::query(PATIENT).execute(&mut **transaction).await?;
         }
-        for stored in &write.inserts {
-            let values = values(Parameters::new(), &stored.card)?;
-            self.execute(transaction, INSERT, &values).await?;
-        }
+        let new = write
+            .inserts
+            .iter()
+            .map(|stored| values(Parameters::new(), &stored.card));
+        let new = new.collect::<Result<Vec<_>, _>>()?;
+        self.execute(transaction, INSERT, &new).await?;
         let numbers: Vec<_> = write
             .updates
             .iter()
@@ -314,7 +229,7 @@ impl Bureau {
             .into_iter()
             .map(|found| (found.1.card.number.clone(), found))
             .collect();
-        let mut first = Vec::new();
+        let (mut first, mut read) = (Vec::new(), Vec::new());
         for stored in &mut own.updates {
             let found = found
                 .remove(&stored.card.number)
@@ -323,8 +238,8 @@ impl Bureau {
             if present.version != stored.version {
                 return Err(StoreError::Conflict);
             }
-            self.change(transaction, &record, &present.card, &stored.card)
-                .await?;
+            let statement = statement_for(&present.card, &stored.card);
+            read.push((record, statement, stored.card.clone()));
             stored.version = version.unwrap_or(1);
             if version.is_none() {
                 first.push(StoredCard {
@@ -333,53 +248,36 @@ impl Bureau {
                 });
             }
         }
+        for statement in [SET_STATE, UPDATE] {
+            let changed = read.iter().filter(|(_, with, _)| *with == Some(statement));
+            let changed = changed.map(|(record, _, to)| values(Parameters::changing(record), to));
+            let changed = changed.collect::<Result<Vec<_>, _>>()?;
+            self.execute(transaction, statement, &changed).await?;
+        }
         // Whoever else makes the first row of a card meets this one at its number.
         postgres::insert(transaction, &first).await?;
         Ok(own)
     }
 
-    async fn change(
-        &self,
-        transaction: &mut Transaction<'_, Postgres>,
-        record: &Record,
-        from: &Card,
-        to: &Card,
-    ) -> Result<(), StoreError> {
-        let states = |card: &Card| (card.social.state(), card.financial.state());
-        let moved = Card {
-            social: to.social,
-            financial: to.financial,
-            ..from.clone()
-        };
-        let statement = if moved != *to {
-            UPDATE
-        } else if states(from) != states(to) {
-            SET_STATE
-        } else {
-            // The bureau has no place for what changed.
-            return Ok(());
-        };
-        let values = values(Parameters::changing(record), to)?;
-        self.execute(transaction, statement, &values).await
-    }
-
+    /// Changes each record once: by the statement for many, where there are many and the mapping has it.
     async fn execute(
         &self,
         transaction: &mut Transaction<'_, Postgres>,
-        statement: &'static str,
-        values: &Parameters<'_>,
+        (one, many): Pair,
+        records: &[Parameters<'_>],
     ) -> Result<(), StoreError> {
-        if !self.mapped.has(statement) {
-            return Err(StoreError::NotMapped(statement));
+        let at_once = self.mapped.has(many) && (records.len() > 1 || !self.mapped.has(one));
+        if at_once {
+            return execute_many(&self.mapped, transaction, many, records).await;
         }
-        match self.mapped.execute(transaction, statement, values).await? {
-            1 => Ok(()),
-            // The bureau changed the record meanwhile, or removed it.
-            0 => Err(StoreError::Conflict),
-            _ => Err(StoreError::Corrupt(
-                "number of rows that a statement of the mapping changed",
-            )),
+        for values in records {
+            if !self.mapped.has(one) {
+                return Err(StoreError::NotMapped(one));
+            }
+            let changed = self.mapped.execute(transaction, one, values).await?;
+            all_changed(changed, 1)?;
         }
+        Ok(())
     }
 
     /// As [`super::Store::ended_losses`]. Own rows that the bureau's record left behind are brought up to date on the way, so that they
@@ -471,6 +369,50 @@ impl Bureau {
     }
 }
 
+/// The statement that writes a change; none where the bureau has no place for what changed.
+fn statement_for(from: &Card, to: &Card) -> Option<Pair> {
+    let states = |card: &Card| (card.social.state(), card.financial.state());
+    let moved = Card {
+        social: to.social,
+        financial: to.financial,
+        ..from.clone()
+    };
+    if moved != *to {
+        Some(UPDATE)
+    } else {
+        (states(from) != states(to)).then_some(SET_STATE)
+    }
+}
+
+/// Executes a statement of a mapping for many records; nothing where there are none.
+pub(crate) async fn execute_many(
+    mapped: &Mapped,
+    connection: &mut PgConnection,
+    statement: &'static str,
+    records: &[Parameters<'_>],
+) -> Result<(), StoreError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    if !mapped.has(statement) {
+        return Err(StoreError::NotMapped(statement));
+    }
+    let changed = mapped.execute_many(connection, statement, records).await?;
+    all_changed(changed, records.len())
+}
+
+/// A statement changes a row for each record.
+fn all_changed(rows: u64, records: usize) -> Result<(), StoreError> {
+    match rows.cmp(&u64::try_from(records).unwrap_or(u64::MAX)) {
+        Ordering::Equal => Ok(()),
+        // The bureau changed a record meanwhile, or removed it.
+        Ordering::Less => Err(StoreError::Conflict),
+        Ordering::Greater => Err(StoreError::Corrupt(
+            "number of rows that a statement of the mapping changed",
+        )),
+    }
+}
+
 /// End of a temporary loss that the bureau recorded itself: its own programs end it. 9999-12-31, the last day of a protobuf time.
 const ENDED_BY_BUREAU: i64 = 253_402_214_400_000_000;
 
@@ -485,12 +427,15 @@ fn number_of(record: &Record) -> Result<CardNumber, StoreError> {
     parsed("card_number", CardNumber::parse(text))
 }
 
-fn parsed<T>(field: &'static str, parsed: Result<T, Broken>) -> Result<T, StoreError> {
+pub(crate) fn parsed<T>(field: &'static str, parsed: Result<T, Broken>) -> Result<T, StoreError> {
     parsed.map_err(|broken| unreadable(field, &broken))
 }
 
 /// The log says why; a caller learns the field. Neither holds a value of the holder.
-fn unreadable(field: &'static str, cause: &(dyn std::error::Error + 'static)) -> StoreError {
+pub(crate) fn unreadable(
+    field: &'static str,
+    cause: &(dyn std::error::Error + 'static),
+) -> StoreError {
     tracing::warn!(field, error = %Chain(cause), "a record of the mapped tables cannot be used");
     StoreError::Unreadable(field)
 }
@@ -566,11 +511,13 @@ fn is_value_fault(error: &sqlx::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use banqiao_kit::mapping::FieldKind;
+
     use super::*;
 
     #[test]
     fn every_state_has_a_name_that_the_shape_knows() {
-        let FieldKind::Code(names) = STATE else {
+        let FieldKind::Code(names) = crate::store::shape::STATE else {
             panic!("a state is a code")
         };
         let states: Vec<_> = STATES.iter().map(|(_, name)| *name).collect();

@@ -45,7 +45,7 @@ pub(crate) fn from<T>(client: &str, message: T) -> Request<T> {
     request
 }
 
-fn entitlements(scene: &Scene) -> Entitlements {
+pub(crate) fn entitlements(scene: &Scene) -> Entitlements {
     let store = scene.cards.store();
     Entitlements::new(
         store,
@@ -65,7 +65,7 @@ pub(crate) fn person(index: u32) -> String {
     holder.unwrap().social_security_number
 }
 
-fn medical(index: u32) -> InsurancePeriod {
+pub(crate) fn medical(index: u32) -> InsurancePeriod {
     InsurancePeriod {
         social_security_number: person(index),
         scheme: InsuranceScheme::Medical.into(),
@@ -78,7 +78,7 @@ fn medical(index: u32) -> InsurancePeriod {
     }
 }
 
-async fn take(scene: &Scene, periods: &[InsurancePeriod]) -> Vec<LineOutcome> {
+pub(crate) async fn take(scene: &Scene, periods: &[InsurancePeriod]) -> Vec<LineOutcome> {
     let lines: Vec<_> = (1..)
         .zip(periods)
         .map(|(line, period)| ImportInsuranceRequest {

@@ -1,19 +1,25 @@
 //! What is particular to cards in a bureau's own tables.
 
 use banqiao_card::CardNumber;
-use banqiao_card::{CARD_MAPPING, LineOutcome, Lookup, Store, StoreError, Verify, Write};
+use banqiao_card::{
+    CARD_MAPPING, LineOutcome, Lookup, Store, StoreError, Verify, Write, entitlement::Asked,
+    synthetic,
+};
 use banqiao_kit::{
     CallError, DatabaseError, DatabaseUrl, civil_date,
     mapping::{Mapping, MappingError},
     rescue,
 };
-use banqiao_proto::card::v1::{CardRecord, CardState, LossKind};
+use banqiao_proto::card::v1::{
+    BenefitCode, CardRecord, CardState, CheckEntitlementRequest, InsuredStatus, LossKind,
+};
 use sqlx::PgConnection;
 use tonic::Code;
 
 use crate::{
     bureau,
-    scene::{DAY, Scene, loss, report, verify_request},
+    entitlements::{entitlements, medical, take},
+    scene::{DAY, Scene, loss, qingdao, report, verify_request},
 };
 
 /// The administrator's connection to the database of a scene.
@@ -277,13 +283,15 @@ pub(crate) async fn every_mismatch_is_named_at_once(scene: Scene) {
         [
             "card.social_state: rows hold the code \"7\" in the column AAZ502, which is not in [codes.state]",
             "statements.set_card_state: the database does not take it: permission denied for table card_base (SQLSTATE 42501)",
+            "statements.set_card_states: the database does not take it: permission denied for table card_base (SQLSTATE 42501)",
             "statements.update_card: the database does not take it: permission denied for table card_base (SQLSTATE 42501)",
+            "statements.update_cards: the database does not take it: permission denied for table card_base (SQLSTATE 42501)",
         ]
     );
 
     let faulty = bureau::MAPPING
         .replace("\"AAC003\"", "\"AAC099\"")
-        .replace("{ column = \"AAE030\", date = \"%Y%m%d\" }", "\"ecard\"")
+        .replacen("{ column = \"AAE030\", date = \"%Y%m%d\" }", "\"ecard\"", 1)
         .replace("card_number = \"AAZ500\"", "card_number = \"ecard\"")
         .replace(
             ":electronic::boolean,\n    card_version",
@@ -297,11 +305,13 @@ pub(crate) async fn every_mismatch_is_named_at_once(scene: Scene) {
         "card.issued_on: the column ecard is boolean: a date is",
         "statements.insert_card: the database does not take it: relation \"persons\" does not exist",
         "statements.set_card_state: the database does not take it: permission denied",
+        "statements.set_card_states: the database does not take it: permission denied",
         "statements.update_card: the database does not take it: column \"ecard\" is of type boolean but expression is of type text",
+        "statements.update_cards: the database does not take it: permission denied",
     ]) {
         assert!(found.starts_with(expected), "{expected}: {found}");
     }
-    assert_eq!(found.len(), 6, "{found:#?}");
+    assert_eq!(found.len(), 8, "{found:#?}");
 
     let found = mismatches(
         &scene,
@@ -320,5 +330,157 @@ pub(crate) async fn every_mismatch_is_named_at_once(scene: Scene) {
     assert_eq!(
         found[0],
         "card.social_security_number: there is no column AAC002 in hrss.card_base"
+    );
+}
+
+pub(crate) async fn many_cards_are_one_statement_and_agree_with_one_by_one(scene: Scene) {
+    let mut bureau = administrator(&scene).await;
+    // Whoever writes a statement for one card is told.
+    sqlx::raw_sql(
+        "CREATE TABLE hrss.statements (rows int); CREATE FUNCTION hrss.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+         $$ BEGIN INSERT INTO hrss.statements SELECT count(*) FROM new; RETURN NULL; END $$; \
+         CREATE TRIGGER inserted AFTER INSERT ON hrss.card_base REFERENCING NEW TABLE AS new FOR EACH STATEMENT EXECUTE FUNCTION hrss.note(); \
+         CREATE TRIGGER updated AFTER UPDATE ON hrss.card_base REFERENCING NEW TABLE AS new FOR EACH STATEMENT EXECUTE FUNCTION hrss.note()",
+    )
+    .execute(&mut bureau)
+    .await
+    .unwrap();
+    let records = scene.holders(40).await;
+    let changed: Vec<_> = (0..)
+        .zip(&records)
+        .map(|(at, record)| match at % 3 {
+            0 => CardRecord {
+                social_state: CardState::Cancelled.into(),
+                ..record.clone()
+            },
+            1 => CardRecord {
+                name: format!("测试{at}"),
+                ..record.clone()
+            },
+            _ => record.clone(),
+        })
+        .collect();
+    let outcomes = scene.import(&changed).await;
+    for (at, outcome) in outcomes.iter().enumerate() {
+        let expected = match (at % 3, records[at].social_state()) {
+            (2, _) | (0, CardState::Cancelled) => LineOutcome::Unchanged,
+            _ => LineOutcome::Updated,
+        };
+        assert_eq!(*outcome, expected, "{at}");
+    }
+    let statements: Vec<i32> = sqlx::query_scalar("SELECT rows FROM hrss.statements")
+        .fetch_all(&mut bureau)
+        .await
+        .unwrap();
+    assert_eq!(statements.len(), 3, "{statements:?}");
+    assert_eq!((statements[0], statements[2]), (40, 13));
+    assert!(
+        scene
+            .import(&changed)
+            .await
+            .iter()
+            .all(|outcome| *outcome == LineOutcome::Unchanged)
+    );
+    // One that the bureau's tables refuse is refused alone.
+    let mut more: Vec<_> = synthetic::holders(qingdao(), 48, 1)
+        .unwrap()
+        .skip(40)
+        .collect();
+    more[3].card_number = "TNEVER".into();
+    sqlx::raw_sql("ALTER TABLE hrss.card_base ADD CONSTRAINT never CHECK (aaz500 <> 'TNEVER')")
+        .execute(&mut bureau)
+        .await
+        .unwrap();
+    let outcomes = scene.import(&more).await;
+    let refused: Vec<_> = (0..8)
+        .filter(|at| matches!(outcomes[*at], LineOutcome::Refused(_)))
+        .collect();
+    assert_eq!(refused, [3], "{outcomes:?}");
+    more.remove(3);
+    assert!(
+        scene
+            .import(&more)
+            .await
+            .iter()
+            .all(|outcome| *outcome == LineOutcome::Unchanged)
+    );
+}
+
+pub(crate) async fn insured_persons_are_those_of_the_bureaus_table(scene: Scene) {
+    let mut bureau = administrator(&scene).await;
+    let today = civil_date(scene.cards.clock().now_us());
+    let mut period = medical(3);
+    assert_eq!(
+        take(&scene, &[period.clone()]).await,
+        [LineOutcome::Created]
+    );
+    let row: (String, String, Option<String>) = sqlx::query_as(
+        "SELECT aae140::text, aac008::text, aae031::text FROM hrss.insurance_for_network WHERE aac002 = $1",
+    )
+    .bind(&period.social_security_number)
+    .fetch_one(&mut bureau)
+    .await
+    .unwrap();
+    assert_eq!(row, ("310".into(), "1".into(), None));
+    period.ends_on = "2026-12-31".into();
+    period.set_insured_status(InsuredStatus::Paused);
+    assert_eq!(
+        take(&scene, &[period.clone()]).await,
+        [LineOutcome::Updated]
+    );
+    assert_eq!(
+        take(&scene, &[period.clone()]).await,
+        [LineOutcome::Unchanged]
+    );
+    let request = CheckEntitlementRequest {
+        social_security_number: period.social_security_number.clone(),
+        scheme: period.scheme,
+        benefit: BenefitCode::ManualReimbursement.into(),
+        on_date: today.to_string(),
+        insured_city: String::new(),
+    };
+    let asked = Asked::parse(&request, today).unwrap();
+    let judge = async || entitlements(&scene).judge(&asked).await;
+    assert_eq!(judge().await.unwrap().status, InsuredStatus::Paused);
+    let none: i64 = sqlx::query_scalar("SELECT count(*) FROM banqiao_card.insurance_period")
+        .fetch_one(&mut bureau)
+        .await
+        .unwrap();
+    assert_eq!(none, 0, "this service keeps no copy");
+    // The bureau's own programs count at once, and what they hold is never guessed.
+    sqlx::raw_sql("UPDATE hrss.ac02 SET aac008 = '1'")
+        .execute(&mut bureau)
+        .await
+        .unwrap();
+    assert_eq!(judge().await.unwrap().status, InsuredStatus::Normal);
+    sqlx::raw_sql("UPDATE hrss.ac02 SET aac008 = '7'")
+        .execute(&mut bureau)
+        .await
+        .unwrap();
+    let error = judge().await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Unreadable("insured_status")),
+        "{error:?}"
+    );
+    let outcomes = take(&scene, &[medical(5), period.clone()]).await;
+    assert_eq!(outcomes[0], LineOutcome::Created);
+    assert!(matches!(outcomes[1], LineOutcome::Refused(_)));
+    assert_eq!(
+        mismatches(&scene, bureau::MAPPING).await,
+        [
+            "insurance.insured_status: rows hold the code \"7\" in the column AAC008, which is not in [codes.insured]"
+        ]
+    );
+    sqlx::raw_sql(
+        "UPDATE hrss.ac02 SET aac008 = '1'; INSERT INTO hrss.ac02 SELECT aac001, aae140, aab301, '20260101', NULL, aac008, aae116, NULL, NULL, recorded_as_of \
+         FROM hrss.ac02",
+    )
+    .execute(&mut bureau)
+    .await
+    .unwrap();
+    let error = judge().await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Unreadable("begins_on")),
+        "{error:?}"
     );
 }

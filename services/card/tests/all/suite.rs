@@ -131,4 +131,6 @@ on_a_server!(
     mapping::a_loss_that_the_bureau_ended_is_over,
     mapping::evidence_stays_as_it_is_when_this_service_keeps_a_row,
     mapping::every_mismatch_is_named_at_once,
+    mapping::many_cards_are_one_statement_and_agree_with_one_by_one,
+    mapping::insured_persons_are_those_of_the_bureaus_table,
 );

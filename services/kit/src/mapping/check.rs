@@ -336,7 +336,7 @@ fn unknown_code(column: &str, code: Option<&str>, codes: &Codes) -> String {
     }
 }
 
-/// The database parses and plans the statement with every parameter as text, and checks this user's privileges, without executing it.
+/// The database parses and plans the statement with every parameter as text or an array of it, and checks this user's privileges, without executing it.
 async fn check_statement(
     connection: &mut PgConnection,
     mapping: &StatementMapping,
@@ -345,14 +345,23 @@ async fn check_statement(
     let path = format!("statements.{}", mapping.shape.name);
     let parameters = &mapping.numbered.parameters;
     let sql = operators(mapping.numbered.sql.clone());
-    let text = <String as Type<Postgres>>::type_info();
+    let many = mapping.shape.many;
+    let text = if many {
+        <Vec<String> as Type<Postgres>>::type_info()
+    } else {
+        <String as Type<Postgres>>::type_info()
+    };
     let types = vec![text; parameters.len()];
     let understood = connection.prepare_with(sql.clone(), &types).await.map(drop);
     let fault = match understood {
         Ok(()) => {
             let mut explain = sqlx::query(operators(format!("EXPLAIN {}", mapping.numbered.sql)));
             for _ in parameters {
-                explain = explain.bind(None::<String>);
+                explain = if many {
+                    explain.bind(None::<Vec<String>>)
+                } else {
+                    explain.bind(None::<String>)
+                };
             }
             explain.fetch_all(&mut *connection).await.err()
         }

@@ -40,6 +40,8 @@ pub(super) enum Source {
         codes: Option<Codes>,
     },
     Constant(String),
+    /// The file leaves it out.
+    Nothing,
 }
 
 /// A code table: each of our names with the office's codes, of which the first is written.
@@ -96,15 +98,25 @@ impl Mapping {
     fn of(top: &mut Section<'_>, shape: &'static MappingShape) -> Option<Self> {
         let tables = read_codes(top);
         let mut relations = Vec::new();
+        let (mut whole, mut mapped) = (true, Vec::new());
         for relation in shape.relations {
-            relations.extend(read_relation(top, relation, &tables));
+            if top.value(relation.name).is_none() && !relation.required {
+                continue;
+            }
+            mapped.push(relation.name);
+            let read = read_relation(top, relation, &tables);
+            whole &= read.is_some();
+            relations.extend(read);
+        }
+        if let (true, Some(first)) = (mapped.is_empty(), shape.relations.first()) {
+            top.fault(first.name, "nothing is mapped: name a table or view");
         }
         let mut section = top.section("statements");
         let mut statements = Vec::new();
         for statement in shape.statements {
-            statements.extend(read_statement(&mut section, statement, shape));
+            let relation = mapped.contains(&statement.relation);
+            statements.extend(read_statement(&mut section, statement, shape, relation));
         }
-        let whole = relations.len() == shape.relations.len();
         let mapping = Self {
             shape,
             relations,
@@ -258,6 +270,7 @@ fn read_field(
             }
             column(name.filter(|name| is_name(name))?, date, codes)
         }
+        None if shape.optional => Some(Source::Nothing),
         Some(_) => {
             section.fault(
                 shape.name,
@@ -343,12 +356,20 @@ fn read_statement(
     section: &mut Section<'_>,
     shape: &'static StatementShape,
     mapping: &'static MappingShape,
+    is_mapped: bool,
 ) -> Option<StatementMapping> {
     if section.value(shape.name).is_none() {
-        if shape.required {
+        if shape.required && is_mapped {
             section.fault(shape.name, "is required");
         }
         return None;
+    }
+    if !is_mapped {
+        let relation = shape.relation;
+        section.fault(
+            shape.name,
+            format!("writes what is not mapped: there is no [{relation}]"),
+        );
     }
     let text = section.text(shape.name)?;
     let numbered = match statement::number(text.trim()) {

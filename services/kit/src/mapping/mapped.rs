@@ -120,6 +120,13 @@ impl Mapped {
         records(relation, &query.fetch_all(connection).await?)
     }
 
+    /// Whether the mapping holds a relation.
+    pub fn holds(&self, relation: &str) -> bool {
+        self.relations
+            .iter()
+            .any(|known| known.shape.name == relation)
+    }
+
     /// Whether the mapping holds a statement.
     pub fn has(&self, statement: &str) -> bool {
         self.statements
@@ -137,20 +144,49 @@ impl Mapped {
         statement: &'static str,
         parameters: &Parameters<'_>,
     ) -> Result<u64, StatementError> {
-        let statements = self.statements.iter();
-        let statement = statements
-            .into_iter()
-            .find(|known| known.shape.name == statement)
-            .ok_or(RecordFault::NotMapped(statement))?;
-        let relation = self.relation(statement.shape.relation)?;
-        for (name, value) in &parameters.values {
-            relation.agrees(name, value)?;
-        }
+        let (statement, relation) = self.statement(statement)?;
+        relation.agree(parameters)?;
         let mut query = sqlx::query(statement.sql.clone());
         for name in &statement.parameters {
             query = query.bind(relation.written(name, parameters)?);
         }
         Ok(query.execute(connection).await?.rows_affected())
+    }
+
+    /// Executes a statement that changes many records, once for all of them, and says how many rows it changed: as many as there are
+    /// records, where nobody else came first.
+    ///
+    /// # Errors
+    /// See [`StatementError`].
+    pub async fn execute_many(
+        &self,
+        connection: &mut PgConnection,
+        statement: &'static str,
+        records: &[Parameters<'_>],
+    ) -> Result<u64, StatementError> {
+        let (statement, relation) = self.statement(statement)?;
+        for parameters in records {
+            relation.agree(parameters)?;
+        }
+        let mut query = sqlx::query(statement.sql.clone());
+        for name in &statement.parameters {
+            let values = records
+                .iter()
+                .map(|parameters| relation.written(name, parameters));
+            query = query.bind(values.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(query.execute(connection).await?.rows_affected())
+    }
+
+    fn statement(
+        &self,
+        name: &'static str,
+    ) -> Result<(&MappedStatement, &Arc<MappedRelation>), RecordFault> {
+        let mut statements = self.statements.iter();
+        let statement = statements
+            .find(|known| known.shape.name == name)
+            .ok_or(RecordFault::NotMapped(name))?;
+        Ok((statement, self.relation(statement.shape.relation)?))
     }
 
     fn relation(&self, name: &'static str) -> Result<&Arc<MappedRelation>, RecordFault> {
@@ -167,6 +203,12 @@ impl MappedRelation {
             Some(true) => "%Y-%m-%d",
             _ => source.date_format(),
         }
+    }
+
+    /// No value contradicts a constant of the mapping.
+    fn agree(&self, parameters: &Parameters<'_>) -> Result<(), RecordFault> {
+        let mut values = parameters.values.iter();
+        values.try_for_each(|(name, value)| self.agrees(name, value))
     }
 
     /// A constant of the mapping cannot become another value.

@@ -27,6 +27,10 @@ impl Record {
         let (source, value) = self.field(field)?;
         match source {
             Source::Constant(text) => Ok(text),
+            Source::Nothing => Err(RecordFault::Empty {
+                field,
+                column: column(source),
+            }),
             Source::Column { column, .. } => value.ok_or_else(|| RecordFault::Empty {
                 field,
                 column: column.clone(),
@@ -47,6 +51,17 @@ impl Record {
             column: column(source),
             format: format.to_owned(),
         })
+    }
+
+    /// The day of a field that may be left out or NULL.
+    ///
+    /// # Errors
+    /// It is of another form, or there is no such field.
+    pub fn optional_date(&self, field: &'static str) -> Result<Option<Date>, RecordFault> {
+        match self.date(field) {
+            Err(RecordFault::Empty { .. }) => Ok(None),
+            date => date.map(Some),
+        }
     }
 
     /// Our name for the code of a field. A code that the mapping does not hold is a fault and never a default.
@@ -99,12 +114,13 @@ fn column(source: &Source) -> String {
     match source {
         Source::Column { column, .. } => column.clone(),
         Source::Constant(_) => "(constant)".to_owned(),
+        Source::Nothing => "(none)".to_owned(),
     }
 }
 
 fn codes(source: &Source) -> Option<&Codes> {
     match source {
         Source::Column { codes, .. } => codes.as_ref(),
-        Source::Constant(_) => None,
+        Source::Constant(_) | Source::Nothing => None,
     }
 }

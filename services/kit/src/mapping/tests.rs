@@ -5,34 +5,66 @@ use super::{
 const STATES: &[&str] = &["GOOD", "LOST"];
 
 static SHAPE: MappingShape = MappingShape {
-    relations: &[RelationShape {
-        name: "thing",
-        fields: &[
-            FieldShape {
-                name: "number",
+    relations: &[
+        RelationShape {
+            name: "thing",
+            fields: &[
+                FieldShape {
+                    name: "number",
+                    kind: FieldKind::Key,
+                    optional: false,
+                },
+                FieldShape {
+                    name: "place",
+                    kind: FieldKind::Text,
+                    optional: false,
+                },
+                FieldShape {
+                    name: "since",
+                    kind: FieldKind::Date,
+                    optional: false,
+                },
+                FieldShape {
+                    name: "state",
+                    kind: FieldKind::Code(STATES),
+                    optional: false,
+                },
+                FieldShape {
+                    name: "until",
+                    kind: FieldKind::Date,
+                    optional: true,
+                },
+            ],
+            required: true,
+        },
+        RelationShape {
+            name: "owner",
+            fields: &[FieldShape {
+                name: "person",
                 kind: FieldKind::Key,
-            },
-            FieldShape {
-                name: "place",
-                kind: FieldKind::Text,
-            },
-            FieldShape {
-                name: "since",
-                kind: FieldKind::Date,
-            },
-            FieldShape {
-                name: "state",
-                kind: FieldKind::Code(STATES),
-            },
-        ],
-    }],
-    statements: &[StatementShape {
-        name: "set_state",
-        relation: "thing",
-        further: &["cause"],
-        must_use: &["number", "old_state"],
-        required: true,
-    }],
+                optional: false,
+            }],
+            required: false,
+        },
+    ],
+    statements: &[
+        StatementShape {
+            name: "set_state",
+            relation: "thing",
+            further: &["cause"],
+            must_use: &["number", "old_state"],
+            many: false,
+            required: true,
+        },
+        StatementShape {
+            name: "put_owners",
+            relation: "owner",
+            further: &[],
+            must_use: &["person"],
+            many: true,
+            required: true,
+        },
+    ],
 };
 
 const WHOLE: &str = r#"
@@ -105,6 +137,25 @@ fn every_fault_comes_at_once_with_its_key_path() {
         assert!(fault.starts_with(expected), "{expected}: {faults:#?}");
     }
     assert_eq!(faults.len(), 8, "{faults:#?}");
+}
+
+#[test]
+fn what_may_be_left_out_is_left_out_and_nothing_else() {
+    let mapping = Mapping::parse(WHOLE, &SHAPE).unwrap();
+    assert_eq!(mapping.relations[0].fields[4], Source::Nothing);
+    assert_eq!((mapping.relations.len(), mapping.statements.len()), (1, 1));
+    let put = "put_owners = \"INSERT INTO office.owners SELECT unnest(:person)\"\n";
+    assert_eq!(
+        faults(&format!("{WHOLE}{put}")),
+        ["statements.put_owners: writes what is not mapped: there is no [owner]"]
+    );
+    let owner = "[owner]\nrelation = \"office.owners\"\nperson = \"P1\"\n";
+    assert_eq!(
+        faults(&format!("{WHOLE}{owner}")),
+        ["statements.put_owners: is required"]
+    );
+    let mapping = Mapping::parse(&format!("{WHOLE}{put}{owner}"), &SHAPE).unwrap();
+    assert_eq!((mapping.relations.len(), mapping.statements.len()), (2, 2));
 }
 
 #[test]
