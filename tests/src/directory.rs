@@ -268,6 +268,8 @@ fn document(cities: &[City], lifetime_s: i64) -> Table {
         "card-service",
         "benefit-eligibility",
         "medical-treatment",
+        "quality-control",
+        "statistics",
         "audit",
     ];
     let purposes = purposes.map(|code| {
@@ -292,7 +294,7 @@ fn section(city: &City, cities: usize) -> Value {
         .iter()
         .map(|gateway| gateway.inter_city.to_string());
     set(&mut section, "gateways", gateways.collect::<Vec<_>>());
-    let agencies = ["hospital", "hrss", "example"].map(|code| {
+    let agencies = ["hospital", "hospital-1", "health", "hrss", "example"].map(|code| {
         let mut agency = Table::new();
         set(&mut agency, "code", code);
         set(&mut agency, "name", name(code));

@@ -1,5 +1,6 @@
 //! Cities on loopback, each with its authority, its gateways and the services behind them.
 
+mod laboratories;
 mod offices;
 
 use std::{
@@ -31,6 +32,8 @@ use crate::{
     wait::{PATIENCE, wait_for},
     wire::Caller,
 };
+
+pub use laboratories::{EMR, LIS, QUALITY, RECOGNITION, REPORTS};
 
 /// The founding members: code, name, trust domain.
 pub const CITIES: [(&str, &str, &str); 5] = [
