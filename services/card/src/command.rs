@@ -3,15 +3,18 @@
 pub(crate) mod benefits;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod refusals;
 
 use std::{
-    fs::File,
     io::{self, Write},
     path::Path,
 };
 
 use anyhow::Context;
-use banqiao_card::{CardConfig, Cards, Store, rulebook, synthetic, write_sheet};
+use banqiao_card::{
+    CardConfig, Cards, RefusedLines, STOCK_COLUMNS, StockError, Store, rulebook, synthetic,
+    write_sheet,
+};
 use banqiao_directory::{CityCode, Clock};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -23,14 +26,30 @@ fn progress(bytes: u64) -> anyhow::Result<ProgressBar> {
     Ok(bar)
 }
 
-/// Takes new cards into the stock and says how many were new.
-pub(crate) async fn stock(path: &Path, config: CardConfig) -> anyhow::Result<()> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+/// Takes new cards into the stock and says how many were new; the refused lines go into a file of their own, where one is named.
+pub(crate) async fn stock(
+    path: &Path,
+    refused: Option<&Path>,
+    config: CardConfig,
+) -> anyhow::Result<()> {
+    if let Some(refused) = refused {
+        refusals::apart(refused, path)?;
+    }
     let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
     let cards = Cards::new(store, config.city, Clock::system(), config.terms);
-    let added = cards.stock(file).await;
+    // Boxed: it holds the lines that are judged.
+    let added = Box::pin(cards.stock_file(path)).await;
     cards.store().close().await;
-    writeln!(io::stdout().lock(), "{} new cards in stock", added?)?;
+    if let (Err(StockError::Lines(lines)), Some(refused)) = (&added, refused) {
+        let cannot_write = || format!("cannot write {}", refused.display());
+        let mut file = RefusedLines::create(refused, &STOCK_COLUMNS).with_context(cannot_write)?;
+        for (row, faults) in lines {
+            file.add(row, faults).with_context(cannot_write)?;
+        }
+        file.finish().with_context(cannot_write)?;
+    }
+    let added = added.with_context(|| format!("cannot import {}", path.display()))?;
+    writeln!(io::stdout().lock(), "{added} new cards in stock")?;
     Ok(())
 }
 

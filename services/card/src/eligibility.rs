@@ -29,7 +29,7 @@ pub use record::{
 };
 pub use request::{CheckReport, Conclusion};
 pub use service::EligibilityServer;
-pub use sheet::{BENEFICIARY_COLUMNS, beneficiary_line, beneficiary_row};
+pub use sheet::{BENEFICIARY_COLUMNS, BENEFICIARY_SHEET, beneficiary_line, beneficiary_row};
 pub use synthetic::beneficiaries;
 pub use watch::{EligibilityWatches, WatchedBy};
 

@@ -36,7 +36,7 @@ pub use policy::{POLICIES, Policy, Requirement};
 pub use request::{Asked, ImportedPeriod};
 pub(crate) use request::{FUTURE, optional_date, parse_scheme};
 pub use service::EntitlementServer;
-pub use sheet::{INSURANCE_COLUMNS, insurance_line, insurance_row};
+pub use sheet::{INSURANCE_COLUMNS, INSURANCE_SHEET, insurance_line, insurance_row};
 pub(crate) use store::{citizen, date, list, optional};
 pub use synthetic::insured;
 

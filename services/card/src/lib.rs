@@ -43,7 +43,6 @@ pub use application::{Application, Applies, Service};
 pub use card::{Card, CardNumber, ChipCode, HolderName, ImportTerms, ImportedCard};
 pub use cards::{Cards, DEFAULT_NEW_CARD_YEARS, LossTerms};
 pub use cities::Cities;
-pub use columns::ColumnReader;
 pub use config::CardConfig;
 pub use export::{ExportError, ExportFilter, Exported};
 pub use import::{IMPORT_BATCH, ImportCounts, LineOutcome};
@@ -58,7 +57,7 @@ pub use sheet::{
     CARD_COLUMNS, COLUMNS, RefusedLines, RefusedReport, SheetError, card_of, row_of, state_named,
     write_sheet,
 };
-pub use stock::StockError;
+pub use stock::{STOCK_COLUMNS, StockError};
 pub use store::{
     Actor, Blank, CARD_MAPPING, Cause, Change, FirstAnswer, Life, NewChange, Page, Part, Report,
     ReportAnswer, Store, StoreError, StoredCard, Use, Write,

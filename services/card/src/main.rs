@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use banqiao_card::CardConfig;
 use banqiao_directory::{CityCode, Clock};
-use banqiao_kit::{Database, ServiceIdentity, SettingFaults, stop_signal};
+use banqiao_kit::{Database, ServiceIdentity, SettingFaults, sheet_path, stop_signal};
 use banqiao_telemetry::{Chain, install_log};
 use clap::{Parser, Subcommand};
 
@@ -41,14 +41,17 @@ enum Command {
         config: PathBuf,
     },
     /// Takes over cards from a CSV or XLSX file; exits 3 when lines were refused. Sending a file again changes nothing.
-    Import(command::import::ImportFile),
+    Import(command::refusals::SheetFile),
     /// Writes cards into a CSV or XLSX file that can be imported again.
     Export(command::export::ExportFile),
-    /// Takes new cards from a CSV file into the stock from which cards are replaced and renewed. Sending a file again adds nothing.
+    /// Takes new cards from a CSV or XLSX file into the stock from which cards are replaced and renewed. Sending a file again adds nothing.
     Stock {
-        /// CSV file in UTF-8: card_number, card_identification_code, specification_version.
-        #[arg(value_name = "NEW.csv")]
+        /// CSV or XLSX file: card_number, card_identification_code, specification_version, or the other names that these have.
+        #[arg(value_name = "NEW.csv|NEW.xlsx")]
         cards: PathBuf,
+        /// Where the refused lines are written, to be corrected; with one of them nothing is taken.
+        #[arg(long, value_name = "FILE.csv|FILE.xlsx", value_parser = sheet_path)]
+        refused: Option<PathBuf>,
         /// Configuration file; its database is written.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
@@ -112,7 +115,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             eprintln!("no fault found");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Import(file) => Ok(if runtime()?.block_on(file.run())? {
+        Command::Import(file) => Ok(if runtime()?.block_on(command::import::import(file))? {
             ExitCode::from(EXIT_REFUSED)
         } else {
             ExitCode::SUCCESS
@@ -121,10 +124,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             runtime()?.block_on(file.run())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Stock { cards, config } => {
+        Command::Stock {
+            cards,
+            refused,
+            config,
+        } => {
             let config = CardConfig::read(&config)?;
             install_log(&config.telemetry)?;
-            runtime()?.block_on(command::stock(&cards, config))?;
+            runtime()?.block_on(command::stock(&cards, refused.as_deref(), config))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Benefits(benefits) => Ok(if benefits.run(&runtime()?)? {

@@ -46,16 +46,18 @@ const ELECTRONIC: Rule = Rule::design("ELECTRONIC", "electronic is true or false
 
 pub(crate) fn rules() -> RuleTable {
     const IMPORT: &[&str] = &["banqiao-card import"];
-    sheet_rules(IMPORT).fields([&STATE_NAME, &ELECTRONIC], IMPORT)
+    const SHEETS: &[&str] = &[
+        "banqiao-card import",
+        "banqiao-card stock",
+        "banqiao-card benefits import-insurance, import-beneficiaries",
+    ];
+    sheet_rules(SHEETS).fields([&STATE_NAME, &ELECTRONIC], IMPORT)
 }
 
 /// Why a sheet cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SheetError {
-    /// The header lacks a column, or has one too many; the columns.
-    #[error("the header must name these columns once each: {0}")]
-    Columns(String),
     /// The file cannot be read or written.
     #[error("cannot read or write the sheet")]
     Io(#[source] csv::Error),
@@ -183,15 +185,18 @@ impl RefusedLines {
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn create(path: &Path) -> Result<Self, banqiao_kit::SheetError> {
-        let mut columns = vec![
+    pub fn create(
+        path: &Path,
+        columns: &'static [SheetColumn],
+    ) -> Result<Self, banqiao_kit::SheetError> {
+        let mut names = vec![
             "refused_line",
             "refused_field",
             "refused_code",
             "refused_rule",
         ];
-        columns.extend(COLUMNS);
-        SheetWriter::create(path, &columns, true).map(Self)
+        names.extend(columns.iter().map(|column| column.name));
+        SheetWriter::create(path, &names, true).map(Self)
     }
 
     /// Adds a line.

@@ -1,54 +1,36 @@
 //! Commands about insured persons and beneficiaries.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io};
 
-use anyhow::Context;
 use banqiao_card::{
-    CardConfig, ColumnReader, IMPORT_BATCH, ImportCounts, LineOutcome, RefusedReport, Store,
+    CardConfig, LineOutcome, Store,
     eligibility::{
-        BENEFICIARY_COLUMNS, Eligibility, beneficiaries, beneficiary_line, beneficiary_row,
+        BENEFICIARY_COLUMNS, BENEFICIARY_SHEET, Eligibility, beneficiaries, beneficiary_line,
+        beneficiary_row,
     },
-    entitlement::{Entitlements, INSURANCE_COLUMNS, insurance_line, insurance_row, insured},
+    entitlement::{
+        Entitlements, INSURANCE_COLUMNS, INSURANCE_SHEET, insurance_line, insurance_row, insured,
+    },
 };
 use banqiao_directory::{CityCode, Clock};
-use banqiao_kit::{Violation, civil_date};
+use banqiao_kit::{SheetRow, Violation, civil_date};
 use banqiao_telemetry::install_log;
 use clap::Subcommand;
 use jiff::civil::Date;
 
-use super::progress;
+use super::refusals::{Refusals, SheetFile};
 
 /// Insured persons and the people whom the city pays.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Benefits {
-    /// Takes over insured persons from a CSV file; exits 3 when lines were refused.
-    ImportInsurance(ImportFile),
-    /// Takes over whom the city pays from a CSV file; exits 3 when lines were refused.
-    ImportBeneficiaries(ImportFile),
+    /// Takes over insured persons from a CSV or XLSX file; exits 3 when lines were refused.
+    ImportInsurance(SheetFile),
+    /// Takes over whom the city pays from a CSV or XLSX file; exits 3 when lines were refused.
+    ImportBeneficiaries(SheetFile),
     /// Writes synthetic insured persons as CSV to stdout: nobody's, and the same for the same seed.
     GenerateInsurance(Synthetic),
     /// Writes synthetic beneficiaries as CSV to stdout: the pensioners among the insured persons of the same seed.
     GenerateBeneficiaries(Synthetic),
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ImportFile {
-    /// CSV file in UTF-8; its header names the columns.
-    #[arg(value_name = "FILE.csv")]
-    file: PathBuf,
-    /// Configuration file; its database is written.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Where the refused lines are listed with field and rule. Default: FILE.refused.csv.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-    /// Prints the counts as one JSON object.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,8 +53,8 @@ impl Benefits {
     /// Runs the command, and says whether lines were refused.
     pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<bool> {
         match self {
-            Self::ImportInsurance(file) => runtime.block_on(insurance(&file)),
-            Self::ImportBeneficiaries(file) => runtime.block_on(payees(&file)),
+            Self::ImportInsurance(file) => runtime.block_on(insurance(file)),
+            Self::ImportBeneficiaries(file) => runtime.block_on(payees(file)),
             Self::GenerateInsurance(of) => {
                 let periods = insured(of.city, of.count, of.seed, of.day())?;
                 write(
@@ -113,137 +95,76 @@ fn write<const N: usize>(
     Ok(())
 }
 
-async fn insurance(file: &ImportFile) -> anyhow::Result<bool> {
+async fn insurance(file: SheetFile) -> anyhow::Result<bool> {
     let config = CardConfig::read(&file.config)?;
     install_log(&config.telemetry)?;
+    let (mut batches, mut refusals) = file.open(&INSURANCE_SHEET)?;
     let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
     let entitlements = Entitlements::new(&store, config.city, Clock::system(), config.entitlement);
-    let mut lines = Lines::open(file, INSURANCE_COLUMNS)?;
-    while let Some(batch) = lines.batch(insurance_line)? {
-        let outcomes = entitlements.import(&batch).await?;
-        lines.took(batch.iter().map(|line| line.line).zip(outcomes))?;
+    while let Some(rows) = batches.next().await {
+        let (sound, faulty) = judged(&rows, insurance_line);
+        let outcomes = entitlements.import(&sound).await?;
+        let known = sound.iter().map(|line| line.line).zip(outcomes);
+        count(&mut refusals, &rows, faulty.into_iter().chain(known))?;
+        batches.tell(&refusals);
     }
     store.close().await;
-    lines.finish()
+    let refused = refusals.finish()?;
+    batches.end().await?;
+    Ok(refused)
 }
 
-async fn payees(file: &ImportFile) -> anyhow::Result<bool> {
+async fn payees(file: SheetFile) -> anyhow::Result<bool> {
     let config = CardConfig::read(&file.config)?;
     install_log(&config.telemetry)?;
+    let (mut batches, mut refusals) = file.open(&BENEFICIARY_SHEET)?;
     let store = Store::open(&config.database).await?;
     let eligibility = Eligibility::new(&store, config.city, Clock::system(), config.eligibility);
-    let mut lines = Lines::open(file, BENEFICIARY_COLUMNS)?;
-    while let Some(batch) = lines.batch(beneficiary_line)? {
-        let outcomes = eligibility.import(&batch, None).await?;
-        lines.took(batch.iter().map(|line| line.line).zip(outcomes))?;
+    while let Some(rows) = batches.next().await {
+        let (sound, faulty) = judged(&rows, beneficiary_line);
+        let outcomes = eligibility.import(&sound, None).await?;
+        let known = sound.iter().map(|line| line.line).zip(outcomes);
+        count(&mut refusals, &rows, faulty.into_iter().chain(known))?;
+        batches.tell(&refusals);
     }
     store.close().await;
-    lines.finish()
+    let refused = refusals.finish()?;
+    batches.end().await?;
+    Ok(refused)
 }
 
-/// A file under way, a batch at a time.
-struct Lines<'a> {
-    of: &'a ImportFile,
-    reader: ColumnReader<File>,
-    bar: indicatif::ProgressBar,
-    counts: ImportCounts,
-    ended: bool,
-    /// Made when the first line is refused.
-    refused: Option<RefusedReport<BufWriter<File>>>,
-    path: PathBuf,
+/// The rows whose form is sound, and the outcomes of the others.
+fn judged<T>(
+    rows: &[SheetRow],
+    parse: impl Fn(u64, &[String]) -> Result<T, Vec<Violation>>,
+) -> (Vec<T>, Vec<(u64, LineOutcome)>) {
+    let (mut sound, mut faulty) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let line = row.line.number();
+        let parsed = if row.faults.is_empty() {
+            parse(line, &row.values)
+        } else {
+            Err(row.faults.clone())
+        };
+        match parsed {
+            Ok(request) => sound.push(request),
+            Err(faults) => faulty.push((line, LineOutcome::Refused(faults))),
+        }
+    }
+    (sound, faulty)
 }
 
-impl<'a> Lines<'a> {
-    fn open(of: &'a ImportFile, columns: &'static [&'static str]) -> anyhow::Result<Self> {
-        let path = of.file.as_path();
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let bar = progress(file.metadata()?.len())?;
-        let report = of.report.clone();
-        Ok(Self {
-            of,
-            reader: ColumnReader::new(file, columns)?,
-            bar,
-            counts: ImportCounts::default(),
-            ended: false,
-            refused: None,
-            path: report.unwrap_or_else(|| path.with_extension("refused.csv")),
-        })
+/// Counts rows in their order; each has one outcome.
+fn count(
+    refusals: &mut Refusals,
+    rows: &[SheetRow],
+    outcomes: impl Iterator<Item = (u64, LineOutcome)>,
+) -> anyhow::Result<()> {
+    let mut outcomes: BTreeMap<_, _> = outcomes.collect();
+    for row in rows {
+        if let Some(outcome) = outcomes.remove(&row.line.number()) {
+            refusals.count(row, outcome)?;
+        }
     }
-
-    /// The next lines whose form is sound; none at the end.
-    fn batch<T>(
-        &mut self,
-        parse: impl Fn(u64, &[String]) -> Result<T, Vec<Violation>>,
-    ) -> anyhow::Result<Option<Vec<T>>> {
-        let mut batch = Vec::with_capacity(IMPORT_BATCH);
-        while !self.ended && batch.len() < IMPORT_BATCH {
-            let Some((line, fields)) = self.reader.next_line()? else {
-                self.ended = true;
-                break;
-            };
-            match fields.and_then(|fields| parse(line, &fields)) {
-                Ok(sound) => batch.push(sound),
-                Err(faults) => self.took([(line, LineOutcome::Refused(faults))].into_iter())?,
-            }
-        }
-        self.bar.set_position(self.reader.position());
-        self.bar
-            .set_message(format!("{} refused", self.counts.refused));
-        Ok((!batch.is_empty()).then_some(batch))
-    }
-
-    fn took(&mut self, outcomes: impl Iterator<Item = (u64, LineOutcome)>) -> anyhow::Result<()> {
-        for (line, outcome) in outcomes {
-            self.counts.add(&outcome.result(line));
-            if let LineOutcome::Refused(faults) = outcome {
-                let mut report = match self.refused.take() {
-                    Some(report) => report,
-                    None => new_report(&self.path)?,
-                };
-                report.add(line, &faults)?;
-                self.refused = Some(report);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> anyhow::Result<bool> {
-        self.bar.finish_and_clear();
-        let ImportCounts {
-            created,
-            updated,
-            unchanged,
-            refused,
-        } = self.counts;
-        let listed = self.refused.is_some();
-        if let Some(report) = self.refused {
-            report.finish()?;
-        }
-        let mut out = io::stdout().lock();
-        if self.of.json {
-            let counts = serde_json::json!({
-                "created": created, "updated": updated, "unchanged": unchanged, "refused": refused,
-                "report": listed.then_some(&self.path),
-            });
-            writeln!(out, "{counts}")?;
-            return Ok(listed);
-        }
-        writeln!(
-            out,
-            "{created} new, {updated} changed, {unchanged} unchanged, {refused} refused"
-        )?;
-        if listed {
-            writeln!(
-                out,
-                "the refused lines are listed in {}",
-                self.path.display()
-            )?;
-        }
-        Ok(listed)
-    }
-}
-
-fn new_report(path: &Path) -> anyhow::Result<RefusedReport<BufWriter<File>>> {
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(RefusedReport::new(BufWriter::new(file))?)
+    Ok(())
 }

@@ -1,11 +1,27 @@
 //! Lines of a sheet of beneficiaries.
 
-use banqiao_kit::Violation;
+use banqiao_kit::{SheetColumn, Violation};
 use banqiao_proto::card::v1::{
     Beneficiary, ImportBeneficiariesRequest, InsuranceScheme, PaymentState,
 };
 
 use crate::columns::{at, value};
+
+/// The columns with their further names: 人社 codes, where they are known, and Chinese ones.
+pub const BENEFICIARY_SHEET: [SheetColumn; BENEFICIARY_COLUMNS.len()] = [
+    column(0, &["AAC002", "社会保障号码", "公民身份号码"]),
+    column(1, &["险种"]),
+    column(2, &["待遇发放状态"]),
+    column(3, &["停发日期", "暂停或停发起始日期"]),
+    column(4, &["下次核查日期"]),
+];
+
+const fn column(at: usize, also: &'static [&'static str]) -> SheetColumn {
+    SheetColumn {
+        name: BENEFICIARY_COLUMNS[at],
+        also,
+    }
+}
 
 /// The columns; all are required in the header.
 pub const BENEFICIARY_COLUMNS: &[&str] = &[

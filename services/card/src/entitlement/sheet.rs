@@ -1,11 +1,32 @@
 //! Lines of a sheet of insured persons.
 
-use banqiao_kit::Violation;
+use banqiao_kit::{SheetColumn, Violation};
 use banqiao_proto::card::v1::{
     ImportInsuranceRequest, InsurancePeriod, InsuranceScheme, InsuredStatus, TreatmentState,
 };
 
 use crate::columns::{at, value};
+
+/// The columns with their further names: 人社 codes, where they are known, and Chinese ones.
+pub const INSURANCE_SHEET: [SheetColumn; INSURANCE_COLUMNS.len()] = [
+    column(0, &["AAC002", "社会保障号码", "公民身份号码"]),
+    column(1, &["险种"]),
+    column(2, &["AAB301", "参保地行政区划"]),
+    column(3, &["AAE030", "开始日期"]),
+    column(4, &["AAE031", "终止日期"]),
+    column(5, &["参保状态"]),
+    column(6, &["待遇状态"]),
+    column(7, &["暂停联网结算起"]),
+    column(8, &["暂停联网结算止"]),
+    column(9, &["数据日期"]),
+];
+
+const fn column(at: usize, also: &'static [&'static str]) -> SheetColumn {
+    SheetColumn {
+        name: INSURANCE_COLUMNS[at],
+        also,
+    }
+}
 
 /// The columns; all are required in the header.
 pub const INSURANCE_COLUMNS: &[&str] = &[

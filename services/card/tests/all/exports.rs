@@ -145,7 +145,7 @@ pub(crate) async fn refused_lines_are_corrected_and_imported(scene: Scene) {
         }
         writer.finish().unwrap();
         let path_refused = folder.path().join("refused").with_extension(end);
-        let mut refused = RefusedLines::create(&path_refused).unwrap();
+        let mut refused = RefusedLines::create(&path_refused, &CARD_COLUMNS).unwrap();
         let outcomes = scene.import(&cards(&path)).await;
         for (row, outcome) in rows(&path).iter().zip(&outcomes) {
             if let LineOutcome::Refused(faults) = outcome {

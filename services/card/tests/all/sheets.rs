@@ -170,3 +170,115 @@ fn a_workbook_of_a_bureau_is_taken_and_a_damaged_one_is_not() {
     assert_eq!(code, Some(1));
     assert!(error.contains("cannot read the file as XLSX"), "{error}");
 }
+
+/// A workbook with one sheet.
+fn one_sheet(path: &Path, rows: &[&[&str]]) {
+    let mut workbook = Workbook::new();
+    let sheet = workbook.add_worksheet();
+    for (row, cells) in (0..).zip(rows) {
+        for (column, cell) in (0..).zip(*cells) {
+            sheet.write_string(row, column, *cell).unwrap();
+        }
+    }
+    workbook.save(path).unwrap();
+}
+
+#[test]
+fn benefits_and_stock_come_as_xlsx_and_give_refused_lines_back() {
+    let folder = folder();
+    let at = folder.path();
+    let person = "370202199001010007";
+    one_sheet(
+        &at.join("insured.xlsx"),
+        &[
+            &[
+                "社会保障号码",
+                "险种",
+                "参保地行政区划",
+                "开始日期",
+                "终止日期",
+                "参保状态",
+                "待遇状态",
+                "暂停联网结算起",
+                "暂停联网结算止",
+                "数据日期",
+            ],
+            &[
+                person,
+                "MEDICAL",
+                "370202",
+                "2020-01-01",
+                "",
+                "NORMAL",
+                "NONE",
+                "",
+                "",
+                "2026-01-01",
+            ],
+            &[
+                person,
+                "HEALTH",
+                "370202",
+                "2020-01-01",
+                "",
+                "NORMAL",
+                "NONE",
+                "",
+                "",
+                "2026-01-01",
+            ],
+        ],
+    );
+    one_sheet(
+        &at.join("paid.xlsx"),
+        &[
+            &[
+                "AAC002",
+                "scheme",
+                "payment_state",
+                "not_paid_from",
+                "due_on",
+            ],
+            &[person, "PENSION", "PAYING", "", "2026-12-31"],
+            &[person, "PENSION", "PAUSED", "", "2026-12-31"],
+        ],
+    );
+    for (command, file) in [
+        ("import-insurance", "insured.xlsx"),
+        ("import-beneficiaries", "paid.xlsx"),
+    ] {
+        let taken = run(at, &["benefits", command, file, "--refused", "again.xlsx"]);
+        assert_eq!(taken.0, Some(3), "{taken:?}");
+        assert!(
+            taken
+                .1
+                .starts_with("1 new, 0 changed, 0 unchanged, 1 refused"),
+            "{taken:?}"
+        );
+        let again = run(at, &["benefits", command, "again.xlsx"]);
+        assert_eq!(again.0, Some(3), "{again:?}");
+        assert!(
+            again
+                .1
+                .starts_with("0 new, 0 changed, 0 unchanged, 1 refused"),
+            "{again:?}"
+        );
+    }
+    let (one, two) = ("A".repeat(32), "B".repeat(32));
+    let head: &[&str] = &["卡号", "卡识别码", "规范版本"];
+    one_sheet(
+        &at.join("new.xlsx"),
+        &[head, &["N1", &one, "3.00"], &["N 2", &two, "3.00"]],
+    );
+    let refused = run(at, &["stock", "new.xlsx", "--refused", "again.csv"]);
+    assert_eq!(refused.0, Some(1), "{refused:?}");
+    assert!(refused.2.contains("line 3: card_number"), "{refused:?}");
+    let again = fs::read_to_string(at.join("again.csv")).unwrap();
+    assert_eq!(again.lines().count(), 2, "{again}");
+    one_sheet(
+        &at.join("new.xlsx"),
+        &[head, &["N1", &one, "3.00"], &["N2", &two, "3.00"]],
+    );
+    let taken = run(at, &["stock", "new.xlsx"]);
+    assert_eq!(taken.1, "2 new cards in stock\n", "{taken:?}");
+}
