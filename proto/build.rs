@@ -30,6 +30,7 @@ const FILES: &[&str] = &[
     "banqiao/lab/v1/quality.proto",
     "banqiao/lab/v1/recognition.proto",
     "banqiao/lab/v1/record.proto",
+    "banqiao/lab/v1/referral.proto",
     "banqiao/lab/v1/report.proto",
 ];
 

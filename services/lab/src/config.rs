@@ -17,6 +17,8 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// A referral that somebody acts on is looked at first; this is for those on which nobody does.
+const DEFAULT_SWEEP: Duration = Duration::from_secs(5);
 
 /// Everything that a laboratory service is told.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct LabConfig {
     pub gateway: Option<GatewaySettings>,
     /// `[lab]`: the systems that register and evaluate quality rounds (`quality_organisers`).
     pub quality_organisers: Arc<[SpiffeId]>,
+    /// `[lab]`: how often referrals that ran out, and documents of other cities, are looked for (`referral_sweep`).
+    pub referral_sweep: Duration,
     /// `[lab]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
     pub watch: WatchSettings,
     /// `[telemetry]`.
@@ -85,6 +89,11 @@ impl LabConfig {
         };
         let estimates = loaded(&mut lab, "estimates", estimates);
         let quality_organisers = read_organisers(&mut lab);
+        let referral_sweep = lab.duration(
+            "referral_sweep",
+            DEFAULT_SWEEP,
+            Duration::from_millis(10)..=HOUR,
+        );
         let watch = read_watch(&mut lab);
         drop(lab);
         let gateway = GatewaySettings::read_optional(top);
@@ -105,6 +114,7 @@ impl LabConfig {
             estimates: estimates?,
             gateway,
             quality_organisers,
+            referral_sweep,
             watch,
             telemetry: telemetry?,
         })

@@ -1,6 +1,6 @@
 //! One running laboratory service: built from its configuration, served, stopped.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use banqiao_directory::Clock;
 use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
@@ -9,6 +9,7 @@ use banqiao_proto::lab::v1::{
     fhir_service_server::{self, FhirServiceServer},
     quality_service_server::{self, QualityServiceServer},
     recognition_service_server::{self, RecognitionServiceServer},
+    referral_service_server::{self, ReferralServiceServer},
     report_service_server::{self, ReportServiceServer},
 };
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
@@ -18,9 +19,11 @@ use tonic::service::Routes;
 use crate::{
     catalogue::CatalogueServer,
     config::LabConfig,
+    courier::{LabCourier, sweep},
     fhir::FhirServer,
     quality::{QualityServer, Rounds},
-    recognition::{DecisionCourier, Decisions, Recognition, RecognitionServer},
+    recognition::{Recognition, RecognitionServer},
+    referral::{MAX_CHUNK, ReferralServer, ReferralWatches, Referrals},
     report::{ReportServer, Reports, Watches},
     store::Store,
 };
@@ -31,11 +34,12 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 const MAX_RESPONSE: usize = 64 * 1024 * 1024;
 
 /// Names of the services, for health checks.
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     catalogue_service_server::SERVICE_NAME,
     fhir_service_server::SERVICE_NAME,
     quality_service_server::SERVICE_NAME,
     recognition_service_server::SERVICE_NAME,
+    referral_service_server::SERVICE_NAME,
     report_service_server::SERVICE_NAME,
 ];
 
@@ -60,6 +64,9 @@ pub struct Instance {
     reports: Reports,
     rounds: Rounds,
     recognition: Recognition,
+    referrals: Referrals,
+    referral_watches: ReferralWatches,
+    referral_sweep: Duration,
     gateway: Option<Gateway>,
     server: Server,
     telemetry: Telemetry,
@@ -101,6 +108,9 @@ impl Instance {
         );
         let rounds = Rounds::new(&reports, config.quality_organisers);
         let recognition = Recognition::new(reports.clone(), rounds.clone(), config.estimates);
+        let referrals = Referrals::new(&reports);
+        let referral_watches =
+            ReferralWatches::new(referrals.clone(), config.watch, stopping.clone());
         let gateway = config
             .gateway
             .map(|settings| Gateway::new(settings, server.identity()));
@@ -108,6 +118,9 @@ impl Instance {
             reports,
             rounds,
             recognition,
+            referrals,
+            referral_watches,
+            referral_sweep: config.referral_sweep,
             gateway,
             server,
             telemetry,
@@ -140,10 +153,16 @@ impl Instance {
         let (watches, stopping) = (self.watches.clone(), self.stopping.clone());
         tasks.spawn(async move { watches.follow().await });
         if let Some(gateway) = self.gateway {
-            let courier = DecisionCourier::new(Decisions::new(self.reports.clone()), gateway);
+            let courier = LabCourier::new(&self.reports, self.referrals.clone(), gateway);
+            let (getter, every) = (courier.clone(), self.referral_sweep);
+            tasks.spawn(getter.get_documents(every, stopping.clone()));
             let (outbox, stop) = (self.reports.store().outbox().clone(), stopping.clone());
             tasks.spawn(async move { outbox.send(&courier, stop).await });
         }
+        let referral_watches = self.referral_watches.clone();
+        tasks.spawn(async move { referral_watches.follow().await });
+        let every = self.referral_sweep;
+        tasks.spawn(sweep(self.referrals.clone(), every, stopping.clone()));
         let home = self.server.identity().home().clone();
         let catalogue = CatalogueServer::new(
             self.reports.catalogue().clone(),
@@ -152,6 +171,7 @@ impl Instance {
         let fhir = FhirServer::new(self.reports.clone(), home.clone());
         let quality = QualityServer::new(self.rounds);
         let recognition = RecognitionServer::new(self.recognition);
+        let referrals = ReferralServer::new(self.referrals, self.referral_watches);
         let reports = ReportServer::new(self.reports.clone(), self.watches, home);
         let routes = Routes::new(CatalogueServiceServer::new(catalogue))
             .add_service(FhirServiceServer::new(fhir).max_decoding_message_size(MAX_REQUEST))
@@ -164,6 +184,11 @@ impl Instance {
                 RecognitionServiceServer::new(recognition)
                     .max_decoding_message_size(MAX_REQUEST)
                     .max_encoding_message_size(MAX_RESPONSE),
+            )
+            .add_service(
+                ReferralServiceServer::new(referrals)
+                    .max_decoding_message_size(MAX_CHUNK)
+                    .max_encoding_message_size(MAX_CHUNK),
             )
             .add_service(
                 ReportServiceServer::new(reports)

@@ -15,6 +15,7 @@
 
 mod catalogue;
 mod config;
+mod courier;
 mod decimal;
 mod edge;
 mod fhir;
@@ -22,6 +23,7 @@ mod instance;
 mod institution;
 mod quality;
 mod recognition;
+mod referral;
 mod report;
 mod rules;
 mod store;
@@ -51,6 +53,11 @@ pub use recognition::{
     Estimate, Estimates, MAX_ASSESSED, NewDecision, Recognition, RecognitionServer, RecordDecision,
     Recorded, StatisticsSearch, assess_result, repeat_reasons,
 };
+pub use referral::{
+    Act, Asked, GatewaySource, Message, Party, REFERRAL_DOCUMENTS, ReferralAnswer, ReferralCourier,
+    ReferralError, ReferralServer, ReferralWatches, Referrals, Row, Step, TRANSITIONS, Upload,
+    header, is_end, parse_act, parse_create, parse_delivery,
+};
 pub use report::{
     AcceptTerms, AcceptedReport, CANCELLED, DEFAULT_FOUND, FindReports, LineOutcome, MAX_FOUND,
     MAX_PUBLISH_LINES, PUBLISH_BATCH, PublishCounts, Publisher, ReportKey, ReportNumber,
@@ -59,8 +66,9 @@ pub use report::{
 pub use rules::rulebook;
 pub use store::{
     DecisionCount, DecisionCountSearch, DecisionError, DecisionWrite, Delivery, Evaluated,
-    NewEvaluation, NewReading, ReportHead, ReportSearch, ReportWrite, ResultWrite, SampleKey,
-    SampleValue, Store, StoreError, StoredChange, StoredDecision, StoredReport, StoredRound,
+    NewEvaluation, NewReading, NewReferralEvent, ReferralPull, ReferralStore, ReportHead,
+    ReportSearch, ReportWrite, ResultWrite, SampleKey, SampleValue, Store, StoreError,
+    StoredChange, StoredDecision, StoredReferral, StoredReferralEvent, StoredReport, StoredRound,
     Supersede,
 };
 pub use table::{TableFault, TableFaults};

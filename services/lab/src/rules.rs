@@ -6,13 +6,14 @@ use banqiao_kit::{
     shared_rules,
 };
 
-use crate::{catalogue, edge::DOMAIN, fhir, institution, quality, recognition, report};
+use crate::{catalogue, edge::DOMAIN, fhir, institution, quality, recognition, referral, report};
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
     let mut tables: Vec<_> = report::rules().into();
     tables.extend(quality::rules());
     tables.extend(recognition::rules());
+    tables.extend(referral::rules());
     tables.push(identifiers());
     tables.extend(catalogue::rules());
     tables.push(fhir::rules());

@@ -3,6 +3,7 @@
 
 mod decision;
 mod quality;
+mod referral;
 mod report;
 
 use banqiao_kit::{
@@ -14,6 +15,10 @@ pub use decision::{
     DecisionCount, DecisionCountSearch, DecisionError, DecisionWrite, Delivery, StoredDecision,
 };
 pub use quality::{Evaluated, NewEvaluation, ResultWrite, SampleKey, SampleValue, StoredRound};
+pub(crate) use referral::{NewReferralAnswer, ReferralWrite};
+pub use referral::{
+    NewReferralEvent, ReferralPull, ReferralStore, StoredReferral, StoredReferralEvent,
+};
 pub use report::{
     NewReading, ReportHead, ReportSearch, ReportWrite, StoredChange, StoredReport, Supersede,
 };
@@ -37,6 +42,11 @@ const MIGRATIONS: Migrations = Migrations {
             include_str!("../migrations/postgres/0004_decisions.sql"),
         ),
         ("outbox", banqiao_kit::OUTBOX_POSTGRES),
+        ("documents", banqiao_kit::document::DOCUMENT_POSTGRES),
+        (
+            "referrals",
+            include_str!("../migrations/postgres/0005_referrals.sql"),
+        ),
     ],
     sqlite: &[
         (
@@ -56,6 +66,11 @@ const MIGRATIONS: Migrations = Migrations {
             include_str!("../migrations/sqlite/0004_decisions.sql"),
         ),
         ("outbox", banqiao_kit::OUTBOX_SQLITE),
+        ("documents", banqiao_kit::document::DOCUMENT_SQLITE),
+        (
+            "referrals",
+            include_str!("../migrations/sqlite/0005_referrals.sql"),
+        ),
     ],
 };
 

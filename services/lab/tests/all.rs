@@ -29,6 +29,8 @@ mod publishing;
 mod quality;
 #[path = "all/recognition.rs"]
 mod recognition;
+#[path = "all/referrals.rs"]
+mod referrals;
 #[path = "all/rules.rs"]
 mod rules;
 #[path = "all/scene.rs"]
