@@ -132,7 +132,7 @@ impl Rounds {
             faults.add("institution", &rule::PARTICIPANT);
         }
         if items.len() > MAX_ITEMS {
-            faults.add("item_codes", &rule::ROUND_ITEMS);
+            faults.add("item_codes", &rule::MARKED_ITEMS);
         }
         let mut codes = Vec::new();
         for (place, code) in items.iter().take(MAX_ITEMS).enumerate() {

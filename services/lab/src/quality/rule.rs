@@ -89,7 +89,13 @@ pub(super) const RESULT_UNIT: Rule = Rule::design(
 );
 pub(super) const PARTICIPANT: Rule = Rule::design(
     "PARTICIPANT",
-    "a city's service takes results of this city's institutions, from the institution's own system or the organiser",
+    "a city's service takes results of this city's institutions, from the institution's own system or the organiser, and states their marks",
+    "laboratory service",
+);
+
+pub(super) const MARKED_ITEMS: Rule = Rule::design(
+    "MARKED_ITEMS",
+    "a question about marks names at most 100 items",
     "laboratory service",
 );
 
@@ -197,9 +203,12 @@ pub(crate) fn rules() -> [RuleTable; 2] {
                 &CLOSED,
                 &NOT_OF_ROUND,
                 &RESULT_UNIT,
-                &PARTICIPANT,
             ],
             RESULT,
+        )
+        .field(
+            &PARTICIPANT,
+            &["SubmitResults", "ListMarks", "banqiao-lab import-results"],
         )
         .answer(&WITHIN, EVALUATE)
         .answer(&PASS, EVALUATE)
@@ -209,6 +218,7 @@ pub(crate) fn rules() -> [RuleTable; 2] {
         .refusal(&ROUND_UNKNOWN, &["EvaluateRound", "ReadRound"])
         .refusal(&TOO_LONG, &["SubmitResults"]);
     let marks = RuleTable::new("HR marks")
+        .field(&MARKED_ITEMS, &["ListMarks"])
         .answer(&VALIDITY, MARKS)
         .answer(&REGION_LEVEL, MARKS)
         .answer(

@@ -551,6 +551,11 @@ pub(crate) async fn targets_and_scores_are_shown_to_those_whom_they_concern(scen
     assert_eq!(own.evaluations[0].institution, first);
     let unknown = rounds.read("R2", &organiser()).await.unwrap_err();
     assert_eq!(reason(unknown), "ROUND_UNKNOWN");
+    let many = rounds.list_marks(&first, &vec![ALT.to_owned(); 101]).await;
+    assert_eq!(
+        of(&violations(many.unwrap_err())),
+        [("item_codes", "MARKED_ITEMS")]
+    );
     let other = institutions();
     let other = other.iter().find(|one| one.city != qingdao()).unwrap();
     let foreign = rounds
