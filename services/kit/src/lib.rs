@@ -10,6 +10,7 @@
 //!   mapping.toml, an office's own tables ──▶ mapping: records and named statements
 //!   file.csv, file.xlsx ◀─▶ sheet: rows, one at a time
 //!   chunks of 1 MiB ◀─▶ document: resumed, verified, kept by SHA-256, pulled from other cities
+//!   a log of changes ──▶ Followers: streams that are resumed by cursor
 //!   dates, limits ──▶ calendar: the working days in which the law counts
 //! ```
 //!
@@ -23,6 +24,7 @@ mod caller;
 mod connection;
 mod database;
 pub mod document;
+mod follow;
 mod gateway;
 pub mod identifier;
 pub mod mapping;
@@ -43,6 +45,7 @@ pub use database::{
     Database, DatabaseError, DatabaseSettings, DatabaseUrl, FaultKind, Migrations, SchemaName,
     SqliteDatabase, classify,
 };
+pub use follow::{ChangeLog, FollowFrom, FollowRules, FollowSettings, Followers, Seen};
 pub use gateway::{
     AddressFault, Answer, CallRefusal, Destination, Gateway, GatewayAddress, GatewayChannel,
     GatewaySettings, OutgoingCall, RefusalKind, exchange_of,
