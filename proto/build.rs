@@ -25,6 +25,8 @@ const FILES: &[&str] = &[
     "banqiao/card/v1/eligibility.proto",
     "banqiao/item/v1/case.proto",
     "banqiao/item/v1/catalogue.proto",
+    "banqiao/item/v1/rating.proto",
+    "banqiao/item/v1/statistics.proto",
     "banqiao/lab/v1/catalogue.proto",
     "banqiao/lab/v1/fhir.proto",
     "banqiao/lab/v1/quality.proto",

@@ -20,13 +20,17 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use act::by_itself;
 pub use act::{Act, ActError, Detail, begin, settle, step};
+pub(crate) use applicant::plain;
 pub use applicant::{Applicant, ApplicantId};
 pub use clock::{Due, Timer};
 pub use event::{Actor, Client, Event, EventDetail, NewEvent};
 pub use number::{CaseNumber, Serial};
-pub(crate) use request::{CASE_UNKNOWN, LOCAL_NUMBER_REUSED, REQUEST_ID_REUSED};
-pub use request::{CaseFilter, StartCase, WatchFrom};
-pub(crate) use shown::timestamp;
+pub(crate) use request::{
+    CASE_UNKNOWN, CURSOR, LOCAL_NUMBER_REUSED, PAGE_TOKEN, REQUEST_ID_REUSED, STATE, TEXT,
+    page_size, parse_request_id, parse_role,
+};
+pub use request::{CaseFilter, StartCase, parse_cursor};
+pub(crate) use shown::{limit, timestamp};
 pub use transition::{Need, Only, Place, TRANSITIONS, Transition, transition};
 
 use banqiao_kit::RuleTable;

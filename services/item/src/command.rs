@@ -7,10 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use banqiao_directory::Clock;
 use banqiao_item::{
-    Calendars, Catalogue, CatalogueFaults, ImportError, ItemConfig, Store, rulebook,
+    Calendars, Catalogue, CatalogueFaults, Format, ImportError, ItemConfig, Language, Months,
+    Report, ReportFault, Store, rulebook,
 };
 use banqiao_kit::{
     SettingFaults,
@@ -63,6 +64,61 @@ pub(crate) fn catalogue(files: &[PathBuf]) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Form of a report.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// A row for each month, city, item and mode.
+    Csv,
+    /// A page to print on A4.
+    Html,
+    /// Every figure.
+    Json,
+}
+
+/// Language of a report.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum ReportLanguage {
+    /// Chinese.
+    Zh,
+    /// English.
+    En,
+}
+
+/// Writes the report of months to stdout.
+pub(crate) async fn report(asked: crate::Report, config: ItemConfig) -> anyhow::Result<()> {
+    let months = Months::parse(&asked.from, &asked.to)
+        .map_err(|broken| SettingFaults::of("--from, --to", broken.to_string()))?;
+    let store = Store::open(&config.database).await?;
+    let rows = store.figures(config.city, &months).await;
+    store.close().await;
+    let today = civil_date(Clock::system().now_us());
+    let mut report = Report::new(months, today, rows?, &config.catalogue);
+    for path in &asked.others {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        report = with(report, path, &text)?;
+    }
+    let format = match asked.format {
+        ReportFormat::Csv => Format::Csv,
+        ReportFormat::Html => Format::Html,
+        ReportFormat::Json => Format::Json,
+    };
+    let language = match asked.lang {
+        ReportLanguage::Zh => Language::Chinese,
+        ReportLanguage::En => Language::English,
+    };
+    let file = report.render(format, language)?;
+    Ok(io::stdout().lock().write_all(file.as_bytes())?)
+}
+
+fn with(report: Report, path: &Path, text: &str) -> anyhow::Result<Report> {
+    let added = report.with_json(text);
+    added.map_err(|fault| match fault {
+        fault @ ReportFault::InternalSheet(_) => anyhow!(fault),
+        fault => SettingFaults::of("--with", format!("{}: {fault}", path.display())).into(),
+    })
 }
 
 /// Adds the years of a calendar file to the database.

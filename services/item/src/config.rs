@@ -4,15 +4,15 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    DEFAULT_DRAIN, DatabaseSettings, GatewaySettings, Section, SettingFaults, SettingsFile,
-    TrustSettings,
+    DEFAULT_DRAIN, DatabaseSettings, FollowSettings, GatewaySettings, Section, SettingFaults,
+    SettingsFile, TrustSettings,
     calendar::WorkCalendar,
     identifier::{DivisionCode, DivisionKind},
     read_telemetry,
 };
 use banqiao_telemetry::{Resource, TelemetrySettings};
 
-use crate::{catalogue::Catalogue, peers::Peers, watch::WatchSettings};
+use crate::{catalogue::Catalogue, peers::Peers};
 
 /// How often limits are looked at and new calendars loaded. Every action looks at the limits of its own case first; this is for
 /// warnings, and for cases on which nobody acts.
@@ -44,7 +44,7 @@ pub struct ItemConfig {
     /// `[item]`: how often limits are looked at (`sweep`).
     pub sweep: Duration,
     /// `[item]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
-    pub watch: WatchSettings,
+    pub watch: FollowSettings,
     /// `[telemetry]`.
     pub telemetry: TelemetrySettings,
 }
@@ -78,15 +78,15 @@ impl ItemConfig {
         let database = DatabaseSettings::read(&mut top.section("database"));
         let mut item = top.section("item");
         let sweep = item.duration("sweep", DEFAULT_SWEEP, Duration::from_millis(10)..=HOUR);
-        let watch = WatchSettings {
+        let watch = FollowSettings {
             poll: item.duration(
                 "watch_poll",
-                WatchSettings::DEFAULT.poll,
+                FollowSettings::DEFAULT.poll,
                 Duration::from_millis(10)..=Duration::from_secs(60),
             ),
             heartbeat: item.duration(
                 "watch_heartbeat",
-                WatchSettings::DEFAULT.heartbeat,
+                FollowSettings::DEFAULT.heartbeat,
                 Duration::from_millis(100)..=HOUR,
             ),
             limit: usize::from(item.number("watch_limit", 256_u16, 1..=10_000)),

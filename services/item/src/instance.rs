@@ -7,6 +7,8 @@ use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
 use banqiao_proto::item::v1::{
     case_service_server::{self, CaseServiceServer},
     catalogue_service_server::{self, CatalogueServiceServer},
+    rating_service_server::{self, RatingServiceServer},
+    statistics_service_server::{self, StatisticsServiceServer},
 };
 use banqiao_telemetry::{Chain, Telemetry, TelemetryError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,7 +20,8 @@ use crate::{
     config::ItemConfig,
     coordination::{Coordinator, ThroughGateway},
     peers::Peers,
-    service::{CaseServer, CatalogueServer},
+    ratings::Ratings,
+    service::{CaseServer, CatalogueServer, RatingServer, StatisticsServer},
     store::{Store, StoreError},
     watch::Watches,
 };
@@ -30,6 +33,8 @@ const MAX_REQUEST: usize = 64 * 1024;
 pub const SERVICES: &[&str] = &[
     catalogue_service_server::SERVICE_NAME,
     case_service_server::SERVICE_NAME,
+    rating_service_server::SERVICE_NAME,
+    statistics_service_server::SERVICE_NAME,
 ];
 
 /// Why an item service does not run.
@@ -161,10 +166,17 @@ impl Instance {
         let (catalogue, clock) = (self.cases.catalogue().clone(), self.cases.clock().clone());
         let catalogue = CatalogueServer::new(catalogue, clock);
         let (watches, peers) = (self.watches.clone(), self.peers.clone());
+        let statistics = StatisticsServer::new(self.cases.clone(), peers.clone());
+        let ratings = RatingServer::new(self.cases.clone(), watches.clone(), peers.clone());
         let cases = CaseServer::new(self.cases.clone(), watches, peers);
+        let statistics = StatisticsServiceServer::new(statistics);
+        let ratings = RatingServiceServer::new(ratings).max_decoding_message_size(MAX_REQUEST);
         let cases = CaseServiceServer::new(cases).max_decoding_message_size(MAX_REQUEST);
         let catalogue = CatalogueServiceServer::new(catalogue);
-        Routes::new(catalogue.max_decoding_message_size(MAX_REQUEST)).add_service(cases)
+        Routes::new(catalogue.max_decoding_message_size(MAX_REQUEST))
+            .add_service(cases)
+            .add_service(ratings)
+            .add_service(statistics.max_decoding_message_size(MAX_REQUEST))
     }
 }
 
@@ -181,6 +193,7 @@ pub async fn run(config: ItemConfig, shutdown: impl Future<Output = ()>) -> Resu
 
 /// Loads calendars that were imported meanwhile, and lets the clocks of cases run.
 async fn sweep(cases: Cases, every: Duration, stop: CancellationToken) {
+    let ratings = Ratings::new(cases.clone());
     while stop
         .run_until_cancelled(tokio::time::sleep(every))
         .await
@@ -195,6 +208,12 @@ async fn sweep(cases: Cases, every: Duration, stop: CancellationToken) {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "limits of cases were near or over"),
             Err(error) => tracing::warn!(error = %Chain(&error), "cannot look at limits"),
+        }
+        // Boxed: it holds a transaction.
+        match Box::pin(ratings.run_clocks()).await {
+            Ok(0) => {}
+            Ok(changed) => tracing::info!(changed, "rectifications went on"),
+            Err(error) => tracing::warn!(error = %Chain(&error), "cannot look at rectifications"),
         }
     }
 }

@@ -4,7 +4,8 @@
 //!   catalogue/*.toml ─▶ Catalogue ─┐
 //!   request ─▶ Peers: city, roles ─┴─▶ Cases ─▶ decide (pure: table of transitions, clocks) ─▶ Store (one transaction)
 //!   calendar, clock ─▶ limits, warnings ──────────▲                                            │
-//!   Watches, search, statistics ◀── records, history of events ◀───────────────────────────────┘
+//!   Watches, search ◀── records, history of events, tallies of the month ◀──────────────────────┘
+//!   RateCase ─▶ Ratings ─▶ rectifications of bad ones;  tallies ─▶ Figures ─▶ Report: JSON, CSV, a page to print
 //! ```
 //!
 //! One engine and data: no code knows an item. What this service is not: it judges no rights (the gateway does), and it
@@ -18,8 +19,12 @@ mod cases;
 mod catalogue;
 mod config;
 mod coordination;
+mod figures;
 mod instance;
 mod peers;
+mod rating;
+mod ratings;
+mod report;
 mod rules;
 mod service;
 mod store;
@@ -30,7 +35,7 @@ pub use case::{
     Act, ActError, Actor, Applicant, ApplicantId, Case, CaseFilter, CaseNumber, CaseResult,
     CaseTask, Client, CorrectionPoint, Delivery, Detail, Document, Due, Event, EventDetail,
     Extension, Need, NewEvent, Only, Parent, Place, Serial, SpecialInterval, StartCase,
-    TRANSITIONS, Terms, Timer, Times, Transition, WatchFrom, begin, settle, step, transition,
+    TRANSITIONS, Terms, Timer, Times, Transition, begin, parse_cursor, settle, step, transition,
 };
 pub use cases::{Answered, CaseError, Cases};
 pub use catalogue::{
@@ -39,11 +44,21 @@ pub use catalogue::{
 };
 pub use config::ItemConfig;
 pub use coordination::{Coordinator, Network, ThroughGateway};
+pub use figures::{FigureRow, Figures, Months};
 pub use instance::{Instance, RunError, SERVICES, run};
 pub use peers::Peers;
-pub use rules::rulebook;
-pub use service::{CaseServer, CatalogueServer, DOMAIN};
-pub use store::{
-    EventFilter, FirstAnswer, NewCaseWrite, Pending, Store, StoreError, StoredStanding,
+pub use rating::{
+    ActOnRectification, NewRectificationStep, RECTIFICATION_DAYS, RateCase, Rated, Rating,
+    RatingFilter, RatingId, Rectification, RectificationError, RectificationFilter,
+    RectificationStep, StoredRater, StoredRating, WINDOW, is_bad, mask, rated_by_case,
+    rated_by_contact, settle_rectification,
 };
-pub use watch::{Seen, WatchSettings, Watches};
+pub use ratings::{RatingError, Ratings};
+pub use report::{Format, Language, Report, ReportFault};
+pub use rules::rulebook;
+pub use service::{CaseServer, CatalogueServer, DOMAIN, RatingServer, StatisticsServer};
+pub use store::{
+    EventFilter, FirstAnswer, FirstRatingAnswer, NewCaseWrite, NewRatingWrite, Pending, Store,
+    StoreError, StoredStanding, TallyRow,
+};
+pub use watch::Watches;

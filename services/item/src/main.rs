@@ -52,6 +52,30 @@ enum Command {
     /// The calendar of working days.
     #[command(subcommand)]
     Calendar(Calendar),
+    /// Writes the figures of months for the joint meeting to stdout, from the service's database.
+    Report(Report),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Report {
+    /// First month.
+    #[arg(long, value_name = "YYYY-MM")]
+    from: String,
+    /// Last month: at most 24 in all.
+    #[arg(long, value_name = "YYYY-MM")]
+    to: String,
+    /// Form.
+    #[arg(long, value_enum)]
+    format: command::ReportFormat,
+    /// Language of the page and of the CSV's header.
+    #[arg(long, value_enum, default_value = "zh")]
+    lang: command::ReportLanguage,
+    /// JSON report of another city for the same months, to be reported together. May be given several times.
+    #[arg(long = "with", value_name = "FILE.json")]
+    others: Vec<PathBuf>,
+    /// Configuration file; its database is read.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,6 +131,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Catalogue { files } => command::catalogue(&files)?,
         Command::Rules { json } => command::rules(json)?,
+        Command::Report(report) => {
+            let config = ItemConfig::read(&report.config)?;
+            runtime()?.block_on(Box::pin(command::report(report, config)))?;
+        }
         Command::Calendar(Calendar::Import { file, config }) => {
             runtime()?.block_on(command::import_calendar(&file, ItemConfig::read(&config)?))?;
         }

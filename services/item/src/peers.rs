@@ -44,10 +44,28 @@ pub(crate) fn rules() -> RuleTable {
         "SearchCases",
         "WatchCase",
         "WatchDepartment",
+        "RateCase",
+        "ListRatings",
+        "ReadRating",
+        "ActOnRectification",
+        "SearchRectifications",
+        "WatchRectifications",
+        "ReadFigures",
+        "ReadReport",
+    ];
+    const IN_ROLES: &[&str] = &[
+        "StartCase",
+        "ActOnCase",
+        "RateCase",
+        "ListRatings",
+        "ReadRating",
+        "ActOnRectification",
+        "SearchRectifications",
+        "WatchRectifications",
     ];
     RuleTable::new("Clients")
         .refusal(&CITY_UNKNOWN, EVERY)
-        .refusal(&ROLE_NOT_GIVEN, &["StartCase", "ActOnCase"])
+        .refusal(&ROLE_NOT_GIVEN, IN_ROLES)
 }
 
 /// Key of the settings.

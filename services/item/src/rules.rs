@@ -6,12 +6,15 @@ use banqiao_kit::{
     shared_rules,
 };
 
-use crate::{case, cases, catalogue, peers, service, watch};
+use crate::{case, cases, catalogue, figures, peers, rating, service, watch};
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
     let mut tables: Vec<_> = case::rules().collect();
+    tables.extend(rating::rules());
     tables.extend([
+        service::rating_rules(),
+        figures::rules(),
         cases::rules(),
         identifiers(),
         peers::rules(),
@@ -30,7 +33,7 @@ pub fn rulebook() -> Rulebook {
 
 fn identifiers() -> RuleTable {
     RuleTable::new("Identifiers")
-        .fields(CITIZEN_ID_RULES, &["StartCase", "SearchCases"])
-        .fields(CREDIT_CODE_RULES, &["StartCase", "SearchCases"])
+        .fields(CITIZEN_ID_RULES, &["StartCase", "SearchCases", "RateCase"])
+        .fields(CREDIT_CODE_RULES, &["StartCase", "SearchCases", "RateCase"])
         .fields(DIVISION_RULES, &["StartCase"])
 }

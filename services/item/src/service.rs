@@ -2,6 +2,8 @@
 
 mod case;
 mod catalogue;
+mod rating;
+mod statistics;
 
 use banqiao_kit::{CallError, Caller, ExchangeId, rescue};
 use tonic::{Request, Response, Status};
@@ -10,6 +12,9 @@ pub use case::CaseServer;
 pub(crate) use case::rules as case_rules;
 pub use catalogue::CatalogueServer;
 pub(crate) use catalogue::rules as catalogue_rules;
+pub use rating::RatingServer;
+pub(crate) use rating::rules as rating_rules;
+pub use statistics::StatisticsServer;
 
 /// Domain of this service's reasons in `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "banqiao.item";

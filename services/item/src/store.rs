@@ -3,14 +3,19 @@
 
 mod calendar;
 mod case;
+mod rating;
 mod row;
+pub(crate) mod tally;
 
 use case::Writer;
 pub use case::{EventFilter, FirstAnswer, NewCaseWrite, Pending, StoredStanding};
+pub use rating::{FirstRatingAnswer, NewRatingWrite};
+pub use tally::TallyRow;
 
 use banqiao_kit::{
     CallError, Database, DatabaseError, DatabaseSettings, FaultKind, Migrations, classify,
 };
+use tokio::sync::watch;
 
 const MIGRATIONS: Migrations = Migrations {
     postgres: &[
@@ -26,6 +31,10 @@ const MIGRATIONS: Migrations = Migrations {
             "case events",
             include_str!("../migrations/postgres/0003_case_events.sql"),
         ),
+        (
+            "ratings and figures",
+            include_str!("../migrations/postgres/0004_ratings_and_figures.sql"),
+        ),
     ],
     sqlite: &[
         (
@@ -36,6 +45,10 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "case events",
             include_str!("../migrations/sqlite/0003_case_events.sql"),
+        ),
+        (
+            "ratings and figures",
+            include_str!("../migrations/sqlite/0004_ratings_and_figures.sql"),
         ),
     ],
 };
@@ -85,6 +98,8 @@ impl From<StoreError> for CallError {
 pub struct Store {
     database: Database,
     writer: Writer,
+    /// Number of the newest rating or step of a rectification that this process knows of.
+    ratings_head: watch::Sender<i64>,
 }
 
 impl Store {
@@ -97,6 +112,7 @@ impl Store {
         Ok(Self {
             writer: Writer::start(database.clone()),
             database,
+            ratings_head: watch::Sender::new(0),
         })
     }
 

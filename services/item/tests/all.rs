@@ -17,6 +17,8 @@ mod certificates;
 mod command_line;
 #[path = "all/every_item.rs"]
 mod every_item;
+#[path = "all/figures.rs"]
+mod figures;
 #[path = "all/joint.rs"]
 mod joint;
 #[path = "all/limits.rs"]
@@ -25,6 +27,10 @@ mod limits;
 mod model;
 #[path = "all/postgres.rs"]
 mod postgres;
+#[path = "all/rating.rs"]
+mod rating;
+#[path = "all/report.rs"]
+mod report;
 #[path = "all/rules.rs"]
 mod rules;
 #[path = "all/scene.rs"]

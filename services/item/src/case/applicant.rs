@@ -28,7 +28,7 @@ const PHONE: Rule = Rule::design(
 
 pub(super) fn rules() -> RuleTable {
     RuleTable::new("Applicants")
-        .field(&REQUIRED, &["StartCase", "SearchCases"])
+        .field(&REQUIRED, &["StartCase", "SearchCases", "RateCase"])
         .fields([&NAME, &PHONE], &["StartCase"])
 }
 
@@ -58,7 +58,7 @@ impl ApplicantId {
     }
 
     /// Parses the number of an applicant on a day; none when no number is given.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         given: &proto::Applicant,
         today: Date,
         faults: &mut Violations,
@@ -135,7 +135,7 @@ impl Applicant {
 }
 
 /// Text of a person's making, within a length in characters.
-pub(super) fn plain(text: &str, most: usize, rule: &'static Rule) -> Result<String, Broken> {
+pub(crate) fn plain(text: &str, most: usize, rule: &'static Rule) -> Result<String, Broken> {
     let text = text.trim();
     let fits =
         !text.is_empty() && text.chars().count() <= most && !text.chars().any(char::is_control);

@@ -94,7 +94,7 @@ pub struct Timer {
 }
 
 impl Timer {
-    pub(super) fn begin(
+    pub(crate) fn begin(
         kind: LimitKind,
         workdays: u32,
         since: i64,
@@ -112,7 +112,7 @@ impl Timer {
     }
 
     /// Stops the clock.
-    pub(super) fn stop(&mut self, at: i64) {
+    pub(crate) fn stop(&mut self, at: i64) {
         if let Some(last) = self.segments.last_mut() {
             last.until.get_or_insert(at);
         }
@@ -120,7 +120,7 @@ impl Timer {
     }
 
     /// Lets the clock go on.
-    pub(super) fn go_on(&mut self, at: i64, calendar: &WorkCalendar) {
+    pub(crate) fn go_on(&mut self, at: i64, calendar: &WorkCalendar) {
         self.segments.push(Segment {
             since: at,
             until: None,
@@ -129,7 +129,7 @@ impl Timer {
     }
 
     /// Makes the limit longer. What was near is so no more.
-    pub(super) fn extend(&mut self, workdays: u32, calendar: &WorkCalendar) {
+    pub(crate) fn extend(&mut self, workdays: u32, calendar: &WorkCalendar) {
         self.workdays += workdays;
         if self.raised == Warning::Yellow {
             self.raised = Warning::Unspecified;
@@ -138,7 +138,7 @@ impl Timer {
     }
 
     /// Working days that ran up to a time.
-    pub(super) fn used(&self, at: i64, calendar: &WorkCalendar) -> Result<i64, CalendarNotLoaded> {
+    pub(crate) fn used(&self, at: i64, calendar: &WorkCalendar) -> Result<i64, CalendarNotLoaded> {
         let mut used = 0;
         for segment in &self.segments {
             let until = segment.until.unwrap_or(at);
@@ -148,7 +148,7 @@ impl Timer {
     }
 
     /// Counts when it runs out.
-    pub(super) fn count(&mut self, calendar: &WorkCalendar) {
+    pub(crate) fn count(&mut self, calendar: &WorkCalendar) {
         self.due = match self.counted(calendar) {
             Ok(due) => due,
             Err(CalendarNotLoaded { year }) => Due::Missing { year },
@@ -175,7 +175,7 @@ impl Timer {
     }
 
     /// When it does something next.
-    pub(super) fn wake_us(&self) -> Option<i64> {
+    pub(crate) fn wake_us(&self) -> Option<i64> {
         let Due::At { due_us, yellow_us } = self.due else {
             return None;
         };

@@ -28,6 +28,7 @@ pub(super) fn rules() -> RuleTable {
         "ReadCase",
         "SearchCases",
         "WatchCase",
+        "RateCase",
     ];
     RuleTable::new("办件编号").fields([&NUMBER, &CHECK], PLACES)
 }

@@ -2,7 +2,7 @@
 
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    Broken, Refusal, Rule, RuleTable, Violation, Violations,
+    Broken, FollowFrom, Refusal, Rule, RuleTable, Violation, Violations,
     identifier::{DivisionCode, DivisionKind},
 };
 use banqiao_proto::item::v1::{
@@ -69,7 +69,7 @@ const LOCAL_NUMBER: Rule = Rule::design(
     "a local number has at most 50 visible ASCII characters",
     "GB/T 39046-2020",
 );
-const TEXT: Rule = Rule::quoted(
+pub(crate) const TEXT: Rule = Rule::quoted(
     "TEXT",
     "a text has 1 to 1000 characters and no control character",
     "GB/T 39046-2020",
@@ -104,20 +104,20 @@ const DELIVERY: Rule = Rule::quoted(
     "delivery by courier has a 物流单号 of 1 to 50 characters",
     "GB/T 39046-2020",
 );
-const CURSOR: Rule = Rule::design(
+pub(crate) const CURSOR: Rule = Rule::design(
     "CURSOR",
     "a cursor is empty, 0, or one that this service gave and has not moved past its last entry",
     SERVICE,
 );
 const PAGE_SIZE: Rule = Rule::design("PAGE_SIZE", "a page has 1 to 200 cases", SERVICE);
-const STATE: Rule = Rule::design(
+pub(crate) const STATE: Rule = Rule::design(
     "STATE",
     "the state or warning is none that this service knows",
     SERVICE,
 );
 
 /// A token that this service did not give, or that belongs to another search.
-const PAGE_TOKEN: Rule = Rule::design(
+pub(crate) const PAGE_TOKEN: Rule = Rule::design(
     "PAGE_TOKEN",
     "a page token is empty, or the one that the answer before gave for the same search",
     SERVICE,
@@ -147,12 +147,15 @@ pub(crate) const CASE_UNKNOWN: Refusal = Refusal::not_found(
 pub(super) fn rules() -> RuleTable {
     const START: &[&str] = &["StartCase"];
     const ACT: &[&str] = &["ActOnCase"];
-    const BOTH: &[&str] = &["StartCase", "ActOnCase"];
-    const SEARCH: &[&str] = &["SearchCases"];
-    const WATCH: &[&str] = &["WatchCase", "WatchDepartment"];
+    const WRITES: &[&str] = &["StartCase", "ActOnCase", "RateCase", "ActOnRectification"];
+    const SEARCH: &[&str] = &["SearchCases", "ListRatings", "SearchRectifications"];
+    const WATCH: &[&str] = &["WatchCase", "WatchDepartment", "WatchRectifications"];
     RuleTable::new("Requests")
-        .refusal(&CASE_UNKNOWN, &["ActOnCase", "ReadCase", "WatchCase"])
-        .fields([&REQUEST_ID, &REQUEST_ID_REUSED, &ROLE], BOTH)
+        .refusal(
+            &CASE_UNKNOWN,
+            &["ActOnCase", "ReadCase", "WatchCase", "RateCase"],
+        )
+        .fields([&REQUEST_ID, &REQUEST_ID_REUSED, &ROLE], WRITES)
         .fields(
             [
                 &ITEM,
@@ -178,7 +181,10 @@ pub(super) fn rules() -> RuleTable {
             ],
             ACT,
         )
-        .field(&TEXT, &["ActOnCase", "SearchCases"])
+        .field(
+            &TEXT,
+            &["ActOnCase", "SearchCases", "RateCase", "ListRatings"],
+        )
         .fields([&STATE, &PAGE_SIZE, &PAGE_TOKEN], SEARCH)
         .field(&CURSOR, WATCH)
 }
@@ -277,7 +283,7 @@ impl StartCase {
     }
 }
 
-fn parse_request_id(text: &str) -> Result<Uuid, Broken> {
+pub(crate) fn parse_request_id(text: &str) -> Result<Uuid, Broken> {
     // Other forms of the same UUID would be other idempotency keys to whoever compares text.
     let id = Uuid::try_parse(text).ok();
     id.filter(|id| !id.is_nil() && text.len() == 36)
@@ -305,7 +311,7 @@ fn parse_division(text: &str, city: CityCode) -> Result<DivisionCode, Broken> {
     }
 }
 
-fn parse_role(number: i32) -> Result<ActorRole, Broken> {
+pub(crate) fn parse_role(number: i32) -> Result<ActorRole, Broken> {
     match ActorRole::try_from(number) {
         Ok(ActorRole::Unspecified | ActorRole::Service) | Err(_) => Err(Broken(&ROLE)),
         Ok(role) => Ok(role),
@@ -525,12 +531,7 @@ impl CaseFilter {
         let warning = faults.check("warning", warning);
         let department = given(&request.department).map(|text| plain(text, 200, &TEXT));
         let department = faults.check("department", department.transpose());
-        let page_size = match request.page_size {
-            0 => Ok(DEFAULT_PAGE),
-            size if size <= MAX_PAGE => Ok(size),
-            _ => Err(Broken(&PAGE_SIZE)),
-        };
-        let page_size = faults.check("page_size", page_size);
+        let page_size = faults.check("page_size", page_size(request.page_size));
         let after = given(&request.page_token).map(parse_token).transpose();
         let after = faults.check("page_token", after);
         let due_before = request.due_before.map(|time| {
@@ -564,6 +565,15 @@ impl CaseFilter {
     }
 }
 
+/// The size of a page; 0 stands for the usual one.
+pub(crate) const fn page_size(asked: u32) -> Result<u32, Broken> {
+    match asked {
+        0 => Ok(DEFAULT_PAGE),
+        size if size <= MAX_PAGE => Ok(size),
+        _ => Err(Broken(&PAGE_SIZE)),
+    }
+}
+
 fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
@@ -575,37 +585,21 @@ fn parse_token(token: &str) -> Result<(i64, CaseNumber), Broken> {
     Ok((due, number))
 }
 
-/// Where a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatchFrom {
-    /// After this entry; 0 is before the first.
-    After(i64),
-    /// With the entries that come.
-    Now,
-}
-
-impl WatchFrom {
-    /// Parses a cursor.
-    ///
-    /// # Errors
-    /// It was not given by this service.
-    pub fn parse(cursor: &str) -> Result<Self, Vec<Violation>> {
-        if cursor.is_empty() {
-            return Ok(Self::Now);
-        }
-        let canonical = cursor.bytes().all(|byte| byte.is_ascii_digit())
-            && (cursor == "0" || !cursor.starts_with('0'));
-        match cursor.parse() {
-            Ok(after) if canonical => Ok(Self::After(after)),
-            _ => Err(Self::unknown_cursor()),
-        }
+/// Parses the cursor of a watch.
+///
+/// # Errors
+/// It was not given by this service.
+pub fn parse_cursor(cursor: &str) -> Result<FollowFrom, Vec<Violation>> {
+    if cursor.is_empty() {
+        return Ok(FollowFrom::Now);
     }
-
-    /// The fault of a cursor that this service did not give.
-    pub fn unknown_cursor() -> Vec<Violation> {
-        vec![Violation {
+    let canonical = cursor.bytes().all(|byte| byte.is_ascii_digit())
+        && (cursor == "0" || !cursor.starts_with('0'));
+    match cursor.parse() {
+        Ok(after) if canonical => Ok(FollowFrom::After(after)),
+        _ => Err(vec![Violation {
             field: "cursor".into(),
             rule: &CURSOR,
-        }]
+        }]),
     }
 }

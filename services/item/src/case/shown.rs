@@ -86,7 +86,7 @@ impl Case {
     }
 }
 
-fn limit(timer: &Timer) -> proto::CaseLimit {
+pub(crate) fn limit(timer: &Timer) -> proto::CaseLimit {
     let missing = match timer.due {
         Due::Missing { year } => year,
         Due::At { .. } | Due::Stopped => 0,

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{DOMAIN, answered, caller_of};
 use crate::{
-    case::{Act, CaseFilter, CaseNumber, Event, StartCase, WatchFrom},
+    case::{Act, CaseFilter, CaseNumber, Event, StartCase, parse_cursor},
     cases::Cases,
     peers::Peers,
     store::EventFilter,
@@ -113,10 +113,12 @@ impl CaseServer {
         &self,
         caller: &Caller,
         request: &WatchCaseRequest,
-    ) -> Result<impl Stream<Item = Result<crate::watch::Seen, CallError>> + Send + 'static, CallError>
-    {
+    ) -> Result<
+        impl Stream<Item = Result<banqiao_kit::Seen<Event>, CallError>> + Send + 'static,
+        CallError,
+    > {
         let number = parse_number(&request.number)?;
-        let from = WatchFrom::parse(&request.cursor).map_err(CallError::CallerInvalid)?;
+        let from = parse_cursor(&request.cursor).map_err(CallError::CallerInvalid)?;
         let city = self.peers.city(caller)?;
         self.cases.visible(number, city).await?;
         self.watches.open(EventFilter::Case(number), from).await
@@ -126,12 +128,14 @@ impl CaseServer {
         &self,
         caller: &Caller,
         request: WatchDepartmentRequest,
-    ) -> Result<impl Stream<Item = Result<crate::watch::Seen, CallError>> + Send + 'static, CallError>
-    {
+    ) -> Result<
+        impl Stream<Item = Result<banqiao_kit::Seen<Event>, CallError>> + Send + 'static,
+        CallError,
+    > {
         if self.peers.city(caller)? != self.cases.city() {
             return Err(HOME_ONLY.because("this is not the department's city"));
         }
-        let from = WatchFrom::parse(&request.cursor).map_err(CallError::CallerInvalid)?;
+        let from = parse_cursor(&request.cursor).map_err(CallError::CallerInvalid)?;
         let filter = EventFilter::Department {
             department: request.department,
             warnings_only: request.warnings_only,
@@ -147,7 +151,7 @@ fn parse_number(text: &str) -> Result<CaseNumber, CallError> {
 }
 
 /// SHA-256 over everything that a request asks for, to tell a repetition from another request.
-fn digest_of(request: &impl Message) -> [u8; 32] {
+pub(super) fn digest_of(request: &impl Message) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, &request.encode_to_vec()).as_ref());
     bytes
@@ -225,7 +229,7 @@ impl CaseService for CaseServer {
                 let seen = seen.map_err(|error| banqiao_kit::rescue(error, DOMAIN, exchange))?;
                 Ok(WatchCaseResponse {
                     cursor: seen.cursor.to_string(),
-                    event: seen.event.as_ref().map(Event::shown),
+                    event: seen.change.as_ref().map(Event::shown),
                 })
             });
             Ok(events.boxed() as Self::WatchCaseStream)
@@ -247,7 +251,7 @@ impl CaseService for CaseServer {
                 let seen = seen.map_err(|error| banqiao_kit::rescue(error, DOMAIN, exchange))?;
                 Ok(WatchDepartmentResponse {
                     cursor: seen.cursor.to_string(),
-                    event: seen.event.as_ref().map(Event::shown),
+                    event: seen.change.as_ref().map(Event::shown),
                 })
             });
             Ok(events.boxed() as Self::WatchDepartmentStream)

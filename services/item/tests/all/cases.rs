@@ -345,27 +345,28 @@ pub(crate) async fn a_write_on_an_old_version_loses(scene: Scene) {
 
 pub(crate) async fn the_history_cannot_be_rewritten(scene: Scene) {
     scene.started(PASSPORT, WEIHAI).await;
-    for statement in [
-        "UPDATE case_event SET city = '370600'",
-        "DELETE FROM case_event WHERE seq = 1",
-    ] {
-        let refused = match &scene.settings.url {
-            banqiao_kit::DatabaseUrl::Postgres(url) => {
-                let pool = sqlx::PgPool::connect(url).await.unwrap();
-                sqlx::query(statement).execute(&pool).await.map(drop)
-            }
-            banqiao_kit::DatabaseUrl::Sqlite(path) => {
-                let pool = sqlx::SqlitePool::connect(path.to_str().unwrap())
-                    .await
-                    .unwrap();
-                sqlx::query(statement).execute(&pool).await.map(drop)
-            }
-        };
-        assert!(
-            refused.unwrap_err().to_string().contains("append-only"),
-            "{statement}"
-        );
-    }
+    is_append_only(&scene, "UPDATE case_event SET city = '370600'").await;
+    is_append_only(&scene, "DELETE FROM case_event WHERE seq = 1").await;
+}
+
+/// The database itself refuses a statement.
+pub(crate) async fn is_append_only(scene: &Scene, statement: &'static str) {
+    let refused = match &scene.settings.url {
+        banqiao_kit::DatabaseUrl::Postgres(url) => {
+            let pool = sqlx::PgPool::connect(url).await.unwrap();
+            sqlx::query(statement).execute(&pool).await.map(drop)
+        }
+        banqiao_kit::DatabaseUrl::Sqlite(path) => {
+            let pool = sqlx::SqlitePool::connect(path.to_str().unwrap())
+                .await
+                .unwrap();
+            sqlx::query(statement).execute(&pool).await.map(drop)
+        }
+    };
+    assert!(
+        refused.unwrap_err().to_string().contains("append-only"),
+        "{statement}"
+    );
 }
 
 pub(crate) async fn a_city_sees_the_cases_in_which_it_takes_part(scene: Scene) {

@@ -77,6 +77,44 @@ fn a_calendar_is_imported_and_shown() {
 }
 
 #[test]
+fn the_report_is_written_in_each_form_and_language() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    fs::write(at.join("item.toml"), config_text("sqlite://item.db")).unwrap();
+    let report = |from: &str, more: &[&str]| {
+        let first = [
+            "report",
+            "--config",
+            "item.toml",
+            "--from",
+            from,
+            "--to",
+            "2026-06",
+        ];
+        item(&[&first[..], more].concat(), at)
+    };
+    let zh = report("2026-01", &["--format", "html", "--lang", "zh"]);
+    assert!(
+        text(&zh.stdout).contains("<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"zh-CN\">")
+    );
+    let en = report("2026-01", &["--format", "html", "--lang", "en"]);
+    assert!(text(&en.stdout).contains("Items across cities: figures of the half-year"));
+    let csv = report("2026-01", &["--format", "csv"]);
+    assert!(text(&csv.stdout).starts_with("月份,"));
+    let json = report("2026-01", &["--format", "json"]);
+    assert!(json.status.success());
+    fs::write(at.join("other.json"), &json.stdout).unwrap();
+    let with = report("2026-01", &["--format", "json", "--with", "other.json"]);
+    assert!(with.status.success(), "{}", text(&with.stderr));
+    let with = report("2026-02", &["--format", "json", "--with", "other.json"]);
+    assert_eq!(with.status.code(), Some(64));
+    assert!(text(&with.stderr).starts_with("--with: other.json: it reports 2026-01 to 2026-06"));
+    let faulty = report("2026-13", &["--format", "json"]);
+    assert_eq!(faulty.status.code(), Some(64));
+    assert!(text(&faulty.stderr).starts_with("--from, --to: months are written YYYY-MM"));
+}
+
+#[test]
 fn check_reports_every_fault_at_once_and_exits_64() {
     let folder = TempDir::new().unwrap();
     let at = folder.path();

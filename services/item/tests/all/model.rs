@@ -82,7 +82,7 @@ const ACTIONS: [A; 18] = [
     A::DeemAccepted,
 ];
 
-fn draws(mut seed: u64) -> impl FnMut(usize) -> usize {
+pub(crate) fn draws(mut seed: u64) -> impl FnMut(usize) -> usize {
     move |limit| {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -284,7 +284,8 @@ pub(crate) fn config_text(url: &str) -> String {
     format!(
         "city = \"370200\"\nlisten = \"127.0.0.1:0\"\ndrain = \"15s\"\n\
          [[cities]]\ncode = \"370200\"\ntrust_domain = \"qingdao.jiaodong\"\n\
-         systems = [{{ path = \"/hall/\", roles = [\"WINDOW\"] }}, {{ path = \"/psb/case\", roles = [\"DEPARTMENT\"] }}]\n\
+         systems = [{{ path = \"/hall/\", roles = [\"WINDOW\"] }}, {{ path = \"/psb/case\", roles = [\"DEPARTMENT\"] }}, \
+         {{ path = \"/supervision/\", roles = [\"SUPERVISOR\"] }}]\n\
          [[cities]]\ncode = \"371000\"\ntrust_domain = \"weihai.jiaodong\"\n\
          [identity]\ncertificate = \"item.crt\"\nprivate_key = \"item.key\"\nca_bundle = \"ca.crt\"\n\
          crl = \"crl.der\"\nreload = \"100ms\"\n[database]\nurl = \"{url}\"\n\

@@ -11,23 +11,32 @@ use std::{
     time::Duration,
 };
 
+use banqiao_directory::Clock;
 use banqiao_item::CaseNumber;
+use banqiao_kit::civil_date;
 use banqiao_proto::item::v1::{
-    ActorRole, CaseAction as A, CaseState, ListItemsRequest, ReadCaseRequest, ReadItemRequest,
-    SearchCasesRequest, StartCaseRequest, WatchCaseRequest, WatchDepartmentRequest,
-    case_service_client::CaseServiceClient, catalogue_service_client::CatalogueServiceClient,
+    ActOnRectificationRequest, ActorRole, CaseAction as A, CaseState, ListItemsRequest,
+    ListRatingsRequest, ReadCaseRequest, ReadFiguresRequest, ReadItemRequest, ReadRatingRequest,
+    ReadReportRequest, RectificationAction, ReportFormat, ReportLanguage, Satisfaction,
+    SearchCasesRequest, SearchRectificationsRequest, StartCaseRequest, WatchCaseRequest,
+    WatchDepartmentRequest, WatchRectificationsRequest, case_service_client::CaseServiceClient,
+    catalogue_service_client::CatalogueServiceClient, rating_service_client::RatingServiceClient,
+    statistics_service_client::StatisticsServiceClient,
 };
+use prost::Message;
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt;
 
 use crate::{
     certificates::Certificates,
+    rating::{hides_everybody, rating},
     scene::{PASSPORT, QINGDAO, WEIHAI, applicant, config_text, full, start_request},
 };
 
 const WINDOW: &str = "spiffe://weihai.jiaodong/hall/window";
 const HALL: &str = "spiffe://qingdao.jiaodong/hall/window";
 const DEPARTMENT: &str = "spiffe://qingdao.jiaodong/psb/case";
+const SUPERVISOR: &str = "spiffe://qingdao.jiaodong/supervision/case";
 const STRANGER: &str = "spiffe://linyi.jiaodong/hall/window";
 
 /// A service in a process of its own, with everything that it writes.
@@ -123,8 +132,10 @@ async fn a_process_handles_cases_behind_its_gateway_and_writes_nobody_into_its_l
     let (process, address) = Process::serve(&folder);
     let channel = certificates.gateway(address);
     the_catalogue_is_served(channel.clone()).await;
-    let mut cases = CaseServiceClient::new(channel);
+    let mut cases = CaseServiceClient::new(channel.clone());
     let number = a_case_is_accepted(&mut cases).await;
+    ratings_are_served(channel.clone(), number).await;
+    figures_are_served(channel).await;
     whoever_may_not_is_told_why(&mut cases, number).await;
     let watch = WatchCaseRequest {
         number: number.to_string(),
@@ -230,6 +241,111 @@ async fn a_case_is_accepted(cases: &mut CaseServiceClient<Channel>) -> CaseNumbe
         .into_inner();
     assert_eq!(found.cases[0].number, number.to_string());
     number
+}
+
+async fn ratings_are_served(channel: Channel, number: CaseNumber) {
+    let mut ratings = RatingServiceClient::new(channel);
+    let request = rating(number, 2, Satisfaction::Dissatisfied);
+    let rated = ratings.rate_case(by(request, WINDOW)).await.unwrap();
+    let id = rated.into_inner().id;
+    let list = ListRatingsRequest {
+        role: ActorRole::Window.into(),
+        ..ListRatingsRequest::default()
+    };
+    let list = ratings.list_ratings(by(list, WINDOW)).await.unwrap();
+    let list = list.into_inner();
+    assert_eq!(list.ratings[0].id, id);
+    hides_everybody(number, &list.encode_to_vec());
+    let act = ActOnRectificationRequest {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        id: id.clone(),
+        action: RectificationAction::Report.into(),
+        role: ActorRole::Window.into(),
+        text: "已增开窗口".into(),
+        version: 1,
+    };
+    let acted = ratings.act_on_rectification(by(act, WINDOW)).await.unwrap();
+    assert_eq!(acted.into_inner().version, 2);
+    let read = || ReadRatingRequest { id: id.clone() };
+    let refused = ratings.read_rating(by(read(), HALL)).await;
+    let denied = Code::PermissionDenied;
+    assert_eq!(reason(refused), (denied, "ROLE_NOT_GIVEN".into()));
+    let read = ratings.read_rating(by(read(), SUPERVISOR)).await.unwrap();
+    assert_eq!(read.into_inner().rater.unwrap().number, number.to_string());
+    let search = SearchRectificationsRequest {
+        role: ActorRole::Supervisor.into(),
+        ..SearchRectificationsRequest::default()
+    };
+    let found = ratings.search_rectifications(by(search, SUPERVISOR)).await;
+    let found = found.unwrap().into_inner();
+    assert_eq!(found.rectifications.len(), 1);
+    hides_everybody(number, &found.encode_to_vec());
+    let watch = || WatchRectificationsRequest { cursor: "0".into() };
+    let refused = ratings
+        .watch_rectifications(by(watch(), WINDOW))
+        .await
+        .map(drop);
+    assert_eq!(reason(refused), (denied, "SUPERVISORS_ONLY".into()));
+    let steps = ratings.watch_rectifications(by(watch(), SUPERVISOR)).await;
+    let mut steps = steps.unwrap().into_inner();
+    for action in [RectificationAction::Open, RectificationAction::Report] {
+        let step = steps.message().await.unwrap().unwrap();
+        assert_eq!(step.event.as_ref().unwrap().action(), action);
+        hides_everybody(number, &step.encode_to_vec());
+    }
+}
+
+async fn figures_are_served(channel: Channel) {
+    let mut statistics = StatisticsServiceClient::new(channel);
+    let today = civil_date(Clock::system().now_us()).to_string();
+    let month = &today[..7];
+    let figures = ReadFiguresRequest {
+        from: month.into(),
+        to: month.into(),
+    };
+    let figures = statistics.read_figures(by(figures, WINDOW)).await.unwrap();
+    let row = figures.into_inner().message().await.unwrap().unwrap();
+    assert_eq!(
+        (row.city.as_str(), row.applied_city.as_str()),
+        (QINGDAO, WEIHAI)
+    );
+    let counted = row.figures.unwrap();
+    assert_eq!(
+        (counted.submitted, counted.accepted, counted.rectifications),
+        (1, 1, 1)
+    );
+    assert_eq!(counted.ratings, [0, 0, 0, 1, 0]);
+    let report = ReadReportRequest {
+        from: month.into(),
+        to: month.into(),
+        format: ReportFormat::Html.into(),
+        language: ReportLanguage::English.into(),
+    };
+    let mut report = statistics
+        .read_report(by(report, WINDOW))
+        .await
+        .unwrap()
+        .into_inner();
+    let first = report.message().await.unwrap().unwrap();
+    assert_eq!(first.content_type, "text/html; charset=utf-8");
+    assert_eq!(first.file_name, format!("items-{month}-{month}.html"));
+    let mut page = first.content;
+    while let Some(piece) = report.message().await.unwrap() {
+        page.extend(piece.content);
+    }
+    let page = String::from_utf8(page).unwrap();
+    assert!(page.ends_with("</html>\n") && page.contains("Weihai"));
+    let wrong = ReadReportRequest {
+        from: "2026-02".into(),
+        to: "2026-01".into(),
+        ..ReadReportRequest::default()
+    };
+    let refused = statistics.read_report(by(wrong, WINDOW)).await.map(drop);
+    let faults = refused.unwrap_err().get_details_bad_request().unwrap();
+    let fields: Vec<_> = (faults.field_violations.iter())
+        .map(|fault| fault.field.as_str())
+        .collect();
+    assert_eq!(fields, ["to", "format"]);
 }
 
 async fn whoever_may_not_is_told_why(cases: &mut CaseServiceClient<Channel>, number: CaseNumber) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use banqiao_item::{CaseFilter, CaseNumber, EventFilter, Seen, WatchFrom, WatchSettings, Watches};
-use banqiao_kit::CallError;
+use banqiao_item::{CaseFilter, CaseNumber, Event, EventFilter, Watches};
+use banqiao_kit::{CallError, FollowFrom, FollowSettings, Seen};
 use banqiao_proto::item::v1::{
     ActorRole::Window, Applicant, CaseAction as A, CaseState, SearchCasesRequest, Warning,
 };
@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::scene::{DAY, NOON, PASSPORT, QINGDAO, QUERY, Scene, WEIHAI, YANTAI, applicant, city};
 
 /// Fast enough for a test, slow enough not to spin.
-const BRISK: WatchSettings = WatchSettings {
+const BRISK: FollowSettings = FollowSettings {
     poll: Duration::from_millis(10),
     heartbeat: Duration::from_secs(3_600),
     limit: 2,
@@ -24,14 +24,19 @@ fn watches(scene: &Scene, stopping: &CancellationToken) -> Watches {
     Watches::new(scene.store.clone(), BRISK, stopping.clone())
 }
 
-async fn take(watches: &Watches, filter: EventFilter, from: WatchFrom, count: usize) -> Vec<Seen> {
+async fn take(
+    watches: &Watches,
+    filter: EventFilter,
+    from: FollowFrom,
+    count: usize,
+) -> Vec<Seen<Event>> {
     let watch = watches.open(filter, from).await.unwrap();
     watch.take(count).try_collect().await.unwrap()
 }
 
-fn actions(seen: &[Seen]) -> Vec<A> {
+fn actions(seen: &[Seen<Event>]) -> Vec<A> {
     seen.iter()
-        .filter_map(|seen| Some(seen.event.as_ref()?.action))
+        .filter_map(|seen| Some(seen.change.as_ref()?.action))
         .collect()
 }
 
@@ -44,21 +49,21 @@ pub(crate) async fn a_watch_of_a_case_resumes_after_its_cursor(scene: Scene) {
         .step(number, A::Receive, Window, WEIHAI)
         .await
         .unwrap();
-    let seen = take(&watches, EventFilter::Case(number), WatchFrom::After(0), 2).await;
+    let seen = take(&watches, EventFilter::Case(number), FollowFrom::After(0), 2).await;
     assert_eq!(actions(&seen), [A::Submit, A::Receive]);
     scene.step(other, A::Receive, Window, WEIHAI).await.unwrap();
     scene
         .step(number, A::HandOver, Window, WEIHAI)
         .await
         .unwrap();
-    let from = WatchFrom::After(seen[1].cursor);
+    let from = FollowFrom::After(seen[1].cursor);
     let seen = take(&watches, EventFilter::Case(number), from, 1).await;
     assert_eq!(actions(&seen), [A::HandOver]);
     // A first message at once, and its cursor passes over what is of others.
-    let seen = take(&watches, EventFilter::Case(other), WatchFrom::Now, 1).await;
-    assert_eq!((seen[0].cursor, &seen[0].event), (5, &None));
+    let seen = take(&watches, EventFilter::Case(other), FollowFrom::Now, 1).await;
+    assert_eq!((seen[0].cursor, &seen[0].change), (5, &None));
     let beyond = watches
-        .open(EventFilter::Case(number), WatchFrom::After(6))
+        .open(EventFilter::Case(number), FollowFrom::After(6))
         .await;
     assert!(matches!(beyond.err(), Some(CallError::CallerInvalid(_))));
 }
@@ -76,21 +81,21 @@ pub(crate) async fn a_watch_of_a_department_sees_steps_of_other_replicas_and_war
     };
     let mut all = Box::pin(
         watches
-            .open(department("公安（出入境管理）", false), WatchFrom::Now)
+            .open(department("公安（出入境管理）", false), FollowFrom::Now)
             .await
             .unwrap(),
     );
     let mut warnings = Box::pin(
         watches
-            .open(department("", true), WatchFrom::Now)
+            .open(department("", true), FollowFrom::Now)
             .await
             .unwrap(),
     );
-    assert!(all.next().await.unwrap().unwrap().event.is_none());
-    assert!(warnings.next().await.unwrap().unwrap().event.is_none());
+    assert!(all.next().await.unwrap().unwrap().change.is_none());
+    assert!(warnings.next().await.unwrap().unwrap().change.is_none());
     assert!(
         watches
-            .open(department("", false), WatchFrom::Now)
+            .open(department("", false), FollowFrom::Now)
             .await
             .is_err(),
         "watches are bounded"
@@ -99,11 +104,11 @@ pub(crate) async fn a_watch_of_a_department_sees_steps_of_other_replicas_and_war
     replica.started(QUERY, WEIHAI).await;
     let number = replica.accepted(PASSPORT, WEIHAI).await;
     for action in [A::Submit, A::Receive, A::HandOver, A::Accept] {
-        let seen = all.next().await.unwrap().unwrap().event.unwrap();
+        let seen = all.next().await.unwrap().unwrap().change.unwrap();
         assert_eq!((seen.number, seen.action), (number, action));
     }
     replica.pass(9 * DAY).await;
-    let seen = warnings.next().await.unwrap().unwrap().event.unwrap();
+    let seen = warnings.next().await.unwrap().unwrap().change.unwrap();
     assert_eq!((seen.number, seen.action), (number, A::WarnYellow));
     stopping.cancel();
     assert!(matches!(

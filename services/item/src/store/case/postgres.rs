@@ -251,4 +251,16 @@ impl Batch for Transacted {
         query.bind(last).execute(&mut *self.0).await?;
         Ok(())
     }
+
+    async fn tally(&mut self, rows: &str) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO tally AS known (month, city, item_id, mode, task, measure, counted) \
+             SELECT month, city, item_id, mode, task, measure, counted \
+             FROM jsonb_to_recordset($1::text::jsonb) AS new (month text, city text, item_id text, mode integer, task boolean, \
+             measure integer, counted bigint) ON CONFLICT (month, city, item_id, mode, task, measure) \
+             DO UPDATE SET counted = known.counted + excluded.counted",
+        );
+        query.bind(rows).execute(&mut *self.0).await?;
+        Ok(())
+    }
 }

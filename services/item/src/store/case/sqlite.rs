@@ -268,4 +268,16 @@ impl Batch for Transacted {
         query.bind(last).execute(&mut *self.0).await?;
         Ok(())
     }
+
+    async fn tally(&mut self, rows: &str) -> Result<(), StoreError> {
+        let query = sqlx::query(
+            "INSERT INTO tally AS known (month, city, item_id, mode, task, measure, counted) \
+             SELECT value ->> 'month', value ->> 'city', value ->> 'item_id', value ->> 'mode', value ->> 'task', \
+             value ->> 'measure', value ->> 'counted' FROM json_each(?1) WHERE true \
+             ON CONFLICT (month, city, item_id, mode, task, measure) \
+             DO UPDATE SET counted = known.counted + excluded.counted",
+        );
+        query.bind(rows).execute(&mut *self.0).await?;
+        Ok(())
+    }
 }

@@ -10,6 +10,7 @@ use super::{NewCaseWrite, postgres, sqlite};
 use crate::store::{
     StoreError,
     row::{CaseRow, NewEventRow},
+    tally::tallies,
 };
 
 /// Writes in one transaction: some 0.5 MiB of JSON.
@@ -126,6 +127,8 @@ pub(super) trait Batch {
     async fn update(&mut self, rows: &str) -> Result<Vec<String>, StoreError>;
     /// Appends entries.
     async fn append(&mut self, rows: &str, last: i64) -> Result<(), StoreError>;
+    /// Adds to the counts of months.
+    async fn tally(&mut self, rows: &str) -> Result<(), StoreError>;
 }
 
 async fn write_batch(
@@ -187,6 +190,9 @@ async fn write_within(
     }
     if !events.is_empty() {
         batch.append(&json(&events)?, last).await?;
+        let won = writes.iter().zip(&outcomes);
+        let won = won.filter_map(|(write, outcome)| outcome.map(|_| write));
+        batch.tally(&json(&tallies(won))?).await?;
     }
     Ok(outcomes)
 }
