@@ -21,6 +21,8 @@ mod every_item;
 mod figures;
 #[path = "all/joint.rs"]
 mod joint;
+#[path = "all/killed.rs"]
+mod killed;
 #[path = "all/limits.rs"]
 mod limits;
 #[path = "all/model.rs"]

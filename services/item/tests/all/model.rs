@@ -10,8 +10,8 @@ use crate::scene::{DAY, NOON, PASSPORT, QINGDAO, Scene, WEIHAI};
 
 /// What a department knows of a case without the engine: its state, whether it was handed over, when it was received.
 #[derive(Clone, Copy, Debug)]
-struct Model {
-    number: CaseNumber,
+pub(crate) struct Model {
+    pub(crate) number: CaseNumber,
     state: S,
     handed_over: bool,
     extended: bool,
@@ -20,8 +20,31 @@ struct Model {
 }
 
 impl Model {
+    /// A case that came in.
+    pub(crate) const fn begin(number: CaseNumber) -> Self {
+        Self {
+            number,
+            state: S::Submitted,
+            handed_over: false,
+            extended: false,
+            received: 0,
+            steps: 1,
+        }
+    }
+
+    /// A step was taken.
+    pub(crate) fn took(&mut self, action: A, state: S, now: i64) {
+        self.state = state;
+        self.steps += 1;
+        self.handed_over |= action == A::HandOver;
+        self.extended |= action == A::Extend;
+        if matches!(action, A::Receive | A::Supplement) {
+            self.received = now;
+        }
+    }
+
     /// The state after a step, written down again from RULES and not from the engine's table.
-    fn after(&self, action: A, role: ActorRole, home: bool) -> Option<S> {
+    pub(crate) fn after(&self, action: A, role: ActorRole, home: bool) -> Option<S> {
         let window = role == Window && !home;
         let department = role == Department && home;
         let applicant = role == Applicant || role == Window;
@@ -61,7 +84,7 @@ impl Model {
     }
 }
 
-const ACTIONS: [A; 18] = [
+pub(crate) const ACTIONS: [A; 18] = [
     A::Receive,
     A::HandOver,
     A::NotifyCorrection,
@@ -99,14 +122,7 @@ pub(crate) async fn a_random_run_agrees_with_a_model_across_restarts(scene: Scen
     for step in 0..900 {
         if models.len() < 6 || draw(14) == 0 {
             let number = scene.started(PASSPORT, WEIHAI).await;
-            models.push(Model {
-                number,
-                state: S::Submitted,
-                handed_over: false,
-                extended: false,
-                received: 0,
-                steps: 1,
-            });
+            models.push(Model::begin(number));
             continue;
         }
         if draw(30) == 0 {
@@ -142,19 +158,13 @@ pub(crate) async fn a_random_run_agrees_with_a_model_across_restarts(scene: Scen
             "step {step}: {action:?} as {role:?} from {from} on {model:?}: {taken:?}"
         );
         if let Some(state) = expected {
-            model.state = state;
-            model.steps += 1;
-            model.handed_over |= action == A::HandOver;
-            model.extended |= action == A::Extend;
-            if matches!(action, A::Receive | A::Supplement) {
-                model.received = now;
-            }
+            model.took(action, state, now);
         }
     }
     nothing_is_lost(&scene, &models).await;
 }
 
-async fn nothing_is_lost(scene: &Scene, models: &[Model]) {
+pub(crate) async fn nothing_is_lost(scene: &Scene, models: &[Model]) {
     let mut entries = 0;
     for model in models {
         let history = scene.history(model.number).await;

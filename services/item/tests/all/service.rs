@@ -33,14 +33,14 @@ use crate::{
     scene::{PASSPORT, QINGDAO, WEIHAI, applicant, config_text, full, start_request},
 };
 
-const WINDOW: &str = "spiffe://weihai.jiaodong/hall/window";
+pub(crate) const WINDOW: &str = "spiffe://weihai.jiaodong/hall/window";
 const HALL: &str = "spiffe://qingdao.jiaodong/hall/window";
-const DEPARTMENT: &str = "spiffe://qingdao.jiaodong/psb/case";
-const SUPERVISOR: &str = "spiffe://qingdao.jiaodong/supervision/case";
+pub(crate) const DEPARTMENT: &str = "spiffe://qingdao.jiaodong/psb/case";
+pub(crate) const SUPERVISOR: &str = "spiffe://qingdao.jiaodong/supervision/case";
 const STRANGER: &str = "spiffe://linyi.jiaodong/hall/window";
 
 /// A service in a process of its own, with everything that it writes.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     written: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
@@ -48,7 +48,7 @@ struct Process {
 
 impl Process {
     /// Starts and waits until it serves; gives its address too.
-    fn serve(folder: &Path) -> (Self, SocketAddr) {
+    pub(crate) fn serve(folder: &Path) -> (Self, SocketAddr) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_banqiao-item"))
             .args(["serve", "--config", "item.toml"])
             .current_dir(folder)
@@ -85,6 +85,13 @@ impl Process {
         )
     }
 
+    /// Ends it at once, as a power failure would: SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reader.join().unwrap();
+    }
+
     /// Sends SIGTERM and gives the exit status and the log.
     fn stop(mut self) -> (ExitStatus, String) {
         let process = self.child.id().to_string();
@@ -103,7 +110,7 @@ impl Process {
 }
 
 /// A request with the context that a gateway sets.
-fn by<T>(message: T, client: &str) -> Request<T> {
+pub(crate) fn by<T>(message: T, client: &str) -> Request<T> {
     let mut request = Request::new(message);
     for (name, value) in [
         ("banqiao-client", client.to_owned()),

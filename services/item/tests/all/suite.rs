@@ -66,6 +66,7 @@ suite! {
     joint::what_a_task_did_is_undone_when_the_case_is_lost,
     joint::a_task_whose_answer_was_lost_is_undone_too,
     joint::only_the_case_s_own_city_coordinates_a_task,
+    killed::a_killed_service_loses_nothing_and_does_nothing_twice,
     limits::silence_accepts_from_the_day_of_receipt,
     limits::a_notice_in_time_begins_a_new_receipt,
     limits::promised_and_legal_limits_warn_in_yellow_and_red,
