@@ -24,7 +24,7 @@ use crate::{
     config::Role,
     connect,
     exit::Exit,
-    sandbox::{self, Child, PlannedService, Sandbox, SandboxCity},
+    sandbox::{self, Backend, Child, PlannedService, Sandbox, SandboxCity},
 };
 use load::{Load, Sample};
 use report::Row;
@@ -122,8 +122,7 @@ impl BenchCommand {
             services: vec![PlannedService {
                 name: echo::SERVICE.to_owned(),
                 descriptor_set: echo::descriptor_set(),
-                system: "bench/echo".to_owned(),
-                address: Some(echo),
+                backend: Backend::Address(echo),
             }],
             extra_config,
         }

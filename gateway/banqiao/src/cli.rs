@@ -14,7 +14,6 @@ use crate::{
     backup::{BackupCommand, RestoreCommand},
     bench::{BenchCommand, BenchEchoCommand},
     call::CallCommand,
-    card::CardCommand,
     config::check::CheckCommand,
     demo::DemoCommand,
     directory::DirectoryCommand,
@@ -25,6 +24,7 @@ use crate::{
     reasons::ReasonsCommand,
     recover::RecoverCommand,
     serve::GatewayCommand,
+    service::{CardCommand, ItemCommand, LabCommand},
     verify::VerifyCommand,
 };
 
@@ -74,6 +74,10 @@ enum Command {
     /// Add, list, revoke and explain grants.
     #[command(subcommand)]
     Grant(GrantCommand),
+    #[command(hide = true)]
+    Item(ItemCommand),
+    #[command(hide = true)]
+    Lab(LabCommand),
     /// Make a city's authority and certificates, and revoke them.
     #[command(subcommand)]
     Pki(PkiCommand),
@@ -137,6 +141,8 @@ fn run(command: Command, out: &mut (dyn io::Write + Send)) -> anyhow::Result<Exi
         Command::BenchEcho(command) => client(command.run()),
         Command::Call(command) => client(command.run(out, &mut io::stderr())),
         Command::Card(command) => client(command.run()),
+        Command::Item(command) => client(command.run()),
+        Command::Lab(command) => client(command.run()),
         Command::Check(command) => command.run(out),
         Command::Demo(command) => client(command.run(out)),
         Command::Directory(command) => command.run(out),

@@ -3,25 +3,26 @@
 mod benefits;
 mod client;
 mod count;
+mod laboratory;
 mod pension;
+mod processes;
 mod scenario;
 
 use std::{
     io::{IsTerminal as _, Write},
     path::PathBuf,
-    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use tokio::net::TcpStream;
 
 use crate::{
     exit::Exit,
-    sandbox::{self, Child, PlannedService, Sandbox},
+    sandbox::{self, Backend, PlannedService, Program, Sandbox},
 };
 pub(crate) use client::is_ready;
+use processes::Processes;
 use scenario::{Check, Scenario};
 
 /// Full name of the card service.
@@ -34,10 +35,27 @@ const CARD_LIFE: &str = "banqiao.card.v1.CardLifeService";
 const ENTITLEMENT: &str = "banqiao.card.v1.EntitlementService";
 /// Full name of the eligibility service, likewise.
 const ELIGIBILITY: &str = "banqiao.card.v1.EligibilityService";
-/// What the processes may take to start, on a busy machine.
-const START: Duration = Duration::from_secs(60);
-/// CRLs are good for a day; they are written again well before.
-const CRL_INTERVAL: Duration = Duration::from_secs(8 * 3_600);
+/// Full name of the service of laboratory reports.
+const REPORTS: &str = "banqiao.lab.v1.ReportService";
+/// Full name of the service of quality rounds.
+const QUALITY: &str = "banqiao.lab.v1.QualityService";
+/// Full name of the service of recognition.
+const RECOGNITION: &str = "banqiao.lab.v1.RecognitionService";
+/// Every service that a city of the demo carries.
+const SERVICES: [(&str, Program); 12] = [
+    (CARD, Program::Card),
+    (CARD_LIFE, Program::Card),
+    (ENTITLEMENT, Program::Card),
+    (ELIGIBILITY, Program::Card),
+    (PENSION, Program::Card),
+    ("banqiao.lab.v1.CatalogueService", Program::Lab),
+    (REPORTS, Program::Lab),
+    (QUALITY, Program::Lab),
+    (RECOGNITION, Program::Lab),
+    ("banqiao.lab.v1.FhirService", Program::Lab),
+    ("banqiao.item.v1.CatalogueService", Program::Item),
+    ("banqiao.item.v1.CaseService", Program::Item),
+];
 /// First port. 370200 is Qingdao's code; 37020 is free of registered services.
 const BASE_PORT: u16 = 37_020;
 
@@ -62,14 +80,9 @@ pub struct DemoCommand {
     /// Collector of traces and metrics (OTLP over gRPC), such as http://127.0.0.1:4317.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
-    /// First of the twenty ports on 127.0.0.1. Others are taken where one of them is in use.
+    /// First of the thirty ports on 127.0.0.1. Others are taken where one of them is in use.
     #[arg(long, value_name = "PORT", default_value_t = BASE_PORT)]
     base_port: u16,
-}
-
-/// The processes of the demo.
-struct Processes {
-    children: Vec<(String, Child)>,
 }
 
 impl DemoCommand {
@@ -85,7 +98,9 @@ impl DemoCommand {
         let steps = Steps::new(self.json);
         steps.say("Making authorities, certificates and the directory of five cities");
         let sandbox = Sandbox::open(&self.plan())?;
-        steps.say("Starting five gateways and five card services");
+        steps.say(
+            "Starting five gateways, and the card, laboratory and item services of five cities",
+        );
         let mut processes = Processes::start(&sandbox)?;
         let outcome = tokio::select! {
             outcome = self.play(&sandbox, &mut processes, &steps, out) => outcome,
@@ -108,12 +123,11 @@ impl DemoCommand {
             root: self.data.clone(),
             cities: sandbox::FOUNDERS.len(),
             base_port: self.base_port,
-            services: [CARD, CARD_LIFE, ENTITLEMENT, ELIGIBILITY, PENSION]
-                .map(|name| PlannedService {
+            services: SERVICES
+                .map(|(name, program)| PlannedService {
                     name: name.to_owned(),
                     descriptor_set: banqiao_proto::FILE_DESCRIPTOR_SET.to_vec(),
-                    system: "hrss/card".to_owned(),
-                    address: None,
+                    backend: Backend::Program(program),
                 })
                 .into(),
             extra_config: telemetry,
@@ -129,7 +143,7 @@ impl DemoCommand {
     ) -> Result<Exit> {
         processes.ready(sandbox).await?;
         let mut scenario = Scenario::new(sandbox, self.holders);
-        let checks = scenario.run(steps).await?;
+        let checks = scenario.run(steps, processes).await?;
         let counts = count::all(sandbox).await?;
         let held = checks.iter().all(|check| check.held);
         if self.json {
@@ -188,86 +202,6 @@ impl DemoCommand {
         )?;
         out.flush()?;
         Ok(())
-    }
-}
-
-impl Processes {
-    fn start(sandbox: &Sandbox) -> Result<Self> {
-        let mut children = Vec::new();
-        let clock = sandbox.records_clock();
-        // A run that was interrupted may have left it.
-        if clock.exists() {
-            std::fs::remove_file(&clock)?;
-        }
-        let clock = clock.to_str().context("the folder's name is not UTF-8")?;
-        for city in &sandbox.cities {
-            for (kind, config) in [
-                ("card", city.card_config()),
-                ("gateway", city.gateway_config()),
-            ] {
-                let config = config
-                    .to_str()
-                    .context("the folder's name is not UTF-8")?
-                    .to_owned();
-                let log = city.folder.join(format!("{kind}.log"));
-                let mut arguments = vec![kind, "--config", &config, "--exit-with-parent"];
-                if kind == "card" {
-                    arguments.extend(["--records-clock", clock]);
-                }
-                let child = Child::start(arguments, &log)?;
-                children.push((format!("{} of {}", kind, city.founder.en), child));
-            }
-        }
-        Ok(Self { children })
-    }
-
-    /// Waits until every gateway takes calls and every card service listens.
-    async fn ready(&mut self, sandbox: &Sandbox) -> Result<()> {
-        for city in &sandbox.cities {
-            let (ops, card) = (city.ops, city.card);
-            let what = format!("the start of {}", city.founder.en);
-            let waiting = sandbox::until(START, &what, || async move {
-                is_ready(ops).await && TcpStream::connect(card).await.is_ok()
-            });
-            tokio::select! {
-                waited = waiting => waited?,
-                gone = self.gone() => return gone,
-            }
-        }
-        Ok(())
-    }
-
-    /// Done when one of the processes ends by itself.
-    async fn gone(&mut self) -> Result<()> {
-        loop {
-            for (name, child) in &mut self.children {
-                if let Some(status) = child.ended()? {
-                    bail!("the {name} ended with {status}: see its log in the data folder");
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    /// Keeps the network up.
-    async fn keep(&mut self, sandbox: &Sandbox) -> Result<()> {
-        loop {
-            tokio::select! {
-                gone = self.gone() => return gone,
-                () = tokio::time::sleep(CRL_INTERVAL) => sandbox.write_crls()?,
-            }
-        }
-    }
-
-    async fn stop(self) -> Result<()> {
-        let stops = self.children.into_iter().map(|(name, child)| async move {
-            let status = child.stop().await.with_context(|| format!("the {name}"))?;
-            if !status.success() {
-                bail!("the {name} ended with {status}");
-            }
-            Ok(())
-        });
-        futures_util::future::try_join_all(stops).await.map(drop)
     }
 }
 

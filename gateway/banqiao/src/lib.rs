@@ -11,7 +11,6 @@ pub mod audit;
 pub mod backup;
 pub mod bench;
 pub mod call;
-pub mod card;
 pub mod cli;
 pub mod config;
 pub mod connect;
@@ -29,6 +28,7 @@ pub mod reasons;
 pub mod recover;
 pub mod sandbox;
 pub mod serve;
+pub mod service;
 pub mod text;
 pub mod verify;
 

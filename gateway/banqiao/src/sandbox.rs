@@ -7,6 +7,7 @@
 mod city;
 mod directory;
 mod process;
+mod program;
 
 use std::{
     fs,
@@ -20,9 +21,10 @@ use banqiao_directory::Clock;
 
 pub use city::{FOUNDERS, Founder, SandboxCity};
 pub use process::{Child, exit_with_parent};
+pub use program::Program;
 
-/// Ports that one city takes: client, inter-city, ops, card service.
-const PORTS: u16 = 4;
+/// Ports that one city takes: client, inter-city, ops, and those of its services: cards, laboratories, items.
+const PORTS: u16 = 6;
 
 /// What a sandbox is to hold.
 #[derive(Clone, Debug)]
@@ -31,10 +33,9 @@ pub struct Plan {
     pub root: PathBuf,
     /// How many of [`FOUNDERS`].
     pub cities: usize,
-    /// First port to try; each city takes four. 0: any free ones.
+    /// First port to try; each city takes six. 0: any free ones.
     pub base_port: u16,
-    /// Services of each city: name, descriptor set, path of the system's SPIFFE ID, and, where the service is not the
-    /// city's card service, its address.
+    /// Services of each city.
     pub services: Vec<PlannedService>,
     /// More configuration, appended to each gateway's.
     pub extra_config: String,
@@ -47,10 +48,42 @@ pub struct PlannedService {
     pub name: String,
     /// Descriptor set.
     pub descriptor_set: Vec<u8>,
+    /// What serves it.
+    pub backend: Backend,
+}
+
+/// What serves a planned service.
+#[derive(Clone, Copy, Debug)]
+pub enum Backend {
+    /// A program of the sandbox, one for each city.
+    Program(Program),
+    /// The benchmark's own process, one for all cities.
+    Address(SocketAddr),
+}
+
+impl Backend {
     /// Path of the identity that serves it, such as `hrss/card`.
-    pub system: String,
-    /// Address, where it is known beforehand.
-    pub address: Option<SocketAddr>,
+    pub const fn system(&self) -> &'static str {
+        match self {
+            Self::Program(program) => program.system(),
+            Self::Address(_) => "bench/echo",
+        }
+    }
+}
+
+impl Plan {
+    /// The programs that each city runs beside its gateway, each once.
+    pub fn programs(&self) -> Vec<Program> {
+        let mut programs: Vec<Program> = Vec::new();
+        for service in &self.services {
+            if let Backend::Program(program) = service.backend
+                && !programs.contains(&program)
+            {
+                programs.push(program);
+            }
+        }
+        programs
+    }
 }
 
 /// The cities of a folder.
@@ -107,7 +140,7 @@ impl Sandbox {
         })
     }
 
-    /// The file that names the moment at which the card services' records live, while there is one.
+    /// The file that names the moment at which the services' records live, while there is one.
     pub fn records_clock(&self) -> PathBuf {
         self.root.join("card-records-clock")
     }

@@ -14,6 +14,11 @@ use banqiao_proto::{
         admin_service_client::AdminServiceClient, grant_service_client::GrantServiceClient,
     },
     exchange::v1::Reason,
+    lab::v1::{
+        quality_service_client::QualityServiceClient,
+        recognition_service_client::RecognitionServiceClient,
+        report_service_client::ReportServiceClient,
+    },
     ledger::v1::audit_service_client::AuditServiceClient,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -61,6 +66,18 @@ impl System {
 
     pub(super) fn transfers(&self) -> PensionTransferServiceClient<Channel> {
         PensionTransferServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn reports(&self) -> ReportServiceClient<Channel> {
+        ReportServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn quality(&self) -> QualityServiceClient<Channel> {
+        QualityServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn recognition(&self) -> RecognitionServiceClient<Channel> {
+        RecognitionServiceClient::new(self.channel.clone())
     }
 
     pub(super) fn entitlement(&self) -> EntitlementServiceClient<Channel> {

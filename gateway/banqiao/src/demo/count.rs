@@ -20,9 +20,9 @@ pub(super) struct Counts {
     city: String,
     /// Its name.
     name: String,
-    /// Different exchanges with an entry.
+    /// Different exchanges with an entry. A call to all cities is one.
     exchanges: u64,
-    /// Calls that no gateway refused.
+    /// Calls that no gateway refused. A call to all cities counts for each, and once for the whole.
     permitted: u64,
     /// Calls that this gateway or the peer's refused.
     refused: u64,

@@ -23,7 +23,8 @@ use serde::Serialize;
 use super::{
     CARD, CARD_LIFE, Steps, benefits,
     client::{self, System},
-    pension,
+    laboratory, pension,
+    processes::Processes,
 };
 use crate::audit::evidence;
 use crate::sandbox::{Founder, Sandbox, SandboxCity};
@@ -59,7 +60,11 @@ impl<'a> Scenario<'a> {
         }
     }
 
-    pub(super) async fn run(&mut self, steps: &Steps) -> Result<Vec<Check>> {
+    pub(super) async fn run(
+        &mut self,
+        steps: &Steps,
+        processes: &mut Processes,
+    ) -> Result<Vec<Check>> {
         steps.say("Granting access: each city decides about its own services");
         for city in &self.sandbox.cities {
             self.grant(city)
@@ -95,6 +100,7 @@ impl<'a> Scenario<'a> {
         Box::pin(self.renewal(steps)).await?;
         self.benefits(steps).await?;
         pension::play(self, steps).await?;
+        Box::pin(laboratory::play(self, steps, processes)).await?;
         self.witnessed(steps).await?;
         self.proven(steps, &exchange).await?;
         Ok(self.checks.clone())

@@ -13,7 +13,7 @@ use banqiao_identity::pki::{
     CertificateRequest, CityAuthority, DEFAULT_CRL_LIFETIME, NewAuthority,
 };
 
-use super::{Plan, directory};
+use super::{Backend, Plan, directory};
 use crate::notekey;
 
 /// A founding member of the network.
@@ -56,12 +56,19 @@ pub const FOUNDERS: [Founder; 5] = [
     },
 ];
 
-/// Systems that each sandbox city has beside its services: path, title, agency.
-pub(super) const SYSTEMS: [(&str, &str, &str); 4] = [
+/// Systems that each sandbox city has: path, title, agency.
+pub(super) const SYSTEMS: [(&str, &str, &str); 11] = [
     ("hrss/hall", "社保服务大厅", "hrss"),
     ("hrss/card", "社会保障卡服务", "hrss"),
     ("hospital/his", "市立医院信息系统", "hospital"),
     ("bank/counter", "银行柜面系统", "bank"),
+    ("health/lab", "检验结果互认服务", "health"),
+    ("health/quality", "临床检验质量控制系统", "health"),
+    ("hospital-1/lis", "第一医院检验信息系统", "hospital-1"),
+    ("hospital-1/emr", "第一医院电子病历系统", "hospital-1"),
+    ("hall/item", "一网通办办件服务", "hall"),
+    ("hall/window", "政务服务大厅窗口系统", "hall"),
+    ("psb/case", "公安局业务系统", "psb"),
 ];
 
 /// A city.
@@ -81,6 +88,10 @@ pub struct SandboxCity {
     pub ops: SocketAddr,
     /// Card service.
     pub card: SocketAddr,
+    /// Laboratory service.
+    pub lab: SocketAddr,
+    /// Item service.
+    pub item: SocketAddr,
 }
 
 impl SandboxCity {
@@ -96,8 +107,8 @@ impl SandboxCity {
         plan: &Plan,
         clock: &Clock,
     ) -> Result<Self> {
-        let [client, inter_city, ops, card] = *ports else {
-            anyhow::bail!("a city takes four ports")
+        let [client, inter_city, ops, card, lab, item] = *ports else {
+            anyhow::bail!("a city takes six ports")
         };
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let slug = founder.en.to_lowercase();
@@ -109,6 +120,8 @@ impl SandboxCity {
             inter_city: at(inter_city),
             ops: at(ops),
             card: at(card),
+            lab: at(lab),
+            item: at(item),
         };
         fs::create_dir_all(&city.folder)?;
         city.certificates(plan, clock)
@@ -129,7 +142,7 @@ impl SandboxCity {
             CityAuthority::create(&pki, &NewAuthority::new(self.domain.clone()), clock.clone())?.0
         };
         authority.issue(&CertificateRequest::gateway(&self.domain).loopback())?;
-        let planned = plan.services.iter().map(|service| service.system.as_str());
+        let planned = plan.services.iter().map(|service| service.backend.system());
         let mut systems: Vec<&str> = SYSTEMS
             .iter()
             .map(|(path, ..)| *path)
@@ -202,11 +215,6 @@ impl SandboxCity {
         self.folder.join("gateway.toml")
     }
 
-    /// The card service's config.
-    pub fn card_config(&self) -> PathBuf {
-        self.folder.join("card.toml")
-    }
-
     pub(super) fn write_configs(&self, root: &Path, plan: &Plan) -> Result<()> {
         let pin = fs::read_to_string(root.join("directory.pin"))?;
         let mut text = format!(
@@ -257,59 +265,24 @@ witness_key = "witness.key"
         for service in &plan.services {
             let file = format!("{}.binpb", service.name);
             fs::write(self.folder.join(&file), &service.descriptor_set)?;
-            let address = service.address.unwrap_or(self.card);
+            let address = match service.backend {
+                Backend::Program(program) => program.address(self),
+                Backend::Address(address) => address,
+            };
             write!(
                 text,
                 "\n[[services]]\nname = \"{}\"\ndescriptor_set = \"{file}\"\nendpoints = [\"{address}\"]\n\
                  identity = \"spiffe://{}/{}\"\n",
-                service.name, self.domain, service.system
+                service.name,
+                self.domain,
+                service.backend.system()
             )?;
         }
         text.push_str(&plan.extra_config);
         fs::write(self.gateway_config(), text)?;
-        let cities = FOUNDERS.map(|founder| {
-            let slug = founder.en.to_lowercase();
-            format!("{} = \"{slug}.jiaodong\"", founder.code)
-        });
-        let cities = cities.join("\n");
-        let halls: Vec<_> = FOUNDERS
-            .iter()
-            .map(|founder| {
-                let slug = founder.en.to_lowercase();
-                format!("\"spiffe://{slug}.jiaodong/hrss/hall\"")
-            })
-            .collect();
-        let card = format!(
-            r#"# Made by `banqiao demo`; written again at each start.
-city = "{code}"
-listen = "{listen}"
-
-[identity]
-certificate = "pki/hrss-card.crt"
-private_key = "pki/hrss-card.key"
-ca_bundle = "pki/ca.crt"
-crl = "pki/crl.der"
-
-[database]
-url = "sqlite://card.db"
-
-[card]
-# The halls of the cities recognise each other's identity verifications.
-verifiers = [{verifiers}]
-
-[gateway]
-address = "{client}"
-
-[cities]
-{cities}
-{extra}"#,
-            client = self.client,
-            code = self.founder.code,
-            listen = self.card,
-            verifiers = halls.join(", "),
-            extra = plan.extra_config,
-        );
-        fs::write(self.card_config(), card)?;
+        for program in plan.programs() {
+            program.write_config(self, plan)?;
+        }
         Ok(())
     }
 }

@@ -84,6 +84,8 @@ fn stands(directory: &Directory, city: &SandboxCity, cities: usize) -> bool {
                 .gateways
                 .iter()
                 .any(|gateway| gateway.address == address)
+                // A sandbox from before a service joined gets a new version, too.
+                && listed.systems.len() == SYSTEMS.len()
                 // A sandbox from before ledgers had keys, or receipts, gets a new version.
                 && (cities == 1
                     || listed.ledger.is_some() && listed.receipts == Receipts::Required)
@@ -150,12 +152,16 @@ fn document(
             });
             let agencies = [
                 ("bank", "社会保障卡合作银行", "Partner bank"),
+                ("hall", "行政审批服务局", "Administrative approval bureau"),
+                ("health", "卫生健康委员会", "Health commission"),
                 ("hospital", "市立医院", "Municipal hospital"),
+                ("hospital-1", "测试第一医院", "First test hospital"),
                 (
                     "hrss",
                     "人力资源和社会保障局",
                     "Human resources and social security bureau",
                 ),
+                ("psb", "公安局", "Public security bureau"),
             ];
             let agencies = agencies
                 .iter()

@@ -13,7 +13,10 @@ use prost_types::Timestamp;
 use uuid::Uuid;
 
 use super::{Scenario, Steps, client, holder};
-use crate::{demo::client::System, sandbox::SandboxCity};
+use crate::{
+    demo::client::System,
+    sandbox::{Program, SandboxCity},
+};
 
 const ISSUER: &str = "370200";
 
@@ -90,7 +93,7 @@ impl Scenario<'_> {
         };
         let sent = client::request(tokio_stream::once(line), ISSUER, "card-service")?;
         hall.cards().import_cards(sent).await?;
-        let config = CardConfig::read(&qingdao.card_config())?;
+        let config = CardConfig::read(&Program::Card.config(qingdao))?;
         let store = Store::open(&config.database).await?;
         let cards = Cards::new(store, config.city, Clock::system(), config.terms);
         let stock = format!(
