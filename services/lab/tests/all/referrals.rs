@@ -315,7 +315,7 @@ pub(crate) async fn a_referral_goes_to_another_city_with_its_documents_and_comes
 
     assert_eq!(
         read(yantai, &id, RECEIVING).await.awaited,
-        [summary.sha256.clone()]
+        std::slice::from_ref(&summary.sha256)
     );
     assert_eq!(get(yantai, qingdao, YANTAI_SERVICE).await, 1);
     assert!(read(yantai, &id, RECEIVING).await.awaited.is_empty());
@@ -344,7 +344,7 @@ pub(crate) async fn a_referral_goes_to_another_city_with_its_documents_and_comes
     act(yantai, &id, feedback(), RECEIVING).await.unwrap();
     cities.carry().await;
     let back = read(qingdao, &id, REFERRING).await;
-    assert_eq!(back.awaited, [report.sha256.clone()]);
+    assert_eq!(back.awaited, std::slice::from_ref(&report.sha256));
     let referral = back.referral.unwrap();
     assert_eq!(referral.status(), Status::FedBack);
     assert_eq!(referral.acceptance.unwrap().slot, "12床");
