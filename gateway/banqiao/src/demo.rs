@@ -42,7 +42,7 @@ const QUALITY: &str = "banqiao.lab.v1.QualityService";
 /// Full name of the service of recognition.
 const RECOGNITION: &str = "banqiao.lab.v1.RecognitionService";
 /// Every service that a city of the demo carries.
-const SERVICES: [(&str, Program); 12] = [
+const SERVICES: [(&str, Program); 15] = [
     (CARD, Program::Card),
     (CARD_LIFE, Program::Card),
     (ENTITLEMENT, Program::Card),
@@ -53,8 +53,11 @@ const SERVICES: [(&str, Program); 12] = [
     (QUALITY, Program::Lab),
     (RECOGNITION, Program::Lab),
     ("banqiao.lab.v1.FhirService", Program::Lab),
+    ("banqiao.lab.v1.ReferralService", Program::Lab),
     ("banqiao.item.v1.CatalogueService", Program::Item),
     ("banqiao.item.v1.CaseService", Program::Item),
+    ("banqiao.item.v1.RatingService", Program::Item),
+    ("banqiao.item.v1.StatisticsService", Program::Item),
 ];
 /// First port. 370200 is Qingdao's code; 37020 is free of registered services.
 const BASE_PORT: u16 = 37_020;
