@@ -25,6 +25,7 @@ const FILES: &[&str] = &[
     "banqiao/card/v1/eligibility.proto",
     "banqiao/item/v1/case.proto",
     "banqiao/item/v1/catalogue.proto",
+    "banqiao/item/v1/material.proto",
     "banqiao/item/v1/rating.proto",
     "banqiao/item/v1/statistics.proto",
     "banqiao/lab/v1/catalogue.proto",

@@ -83,6 +83,11 @@ impl ThroughGateway {
         Some(Self { gateway, purpose })
     }
 
+    /// The gateway.
+    pub(crate) const fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     fn client(
         &self,
         city: CityCode,

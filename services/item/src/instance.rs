@@ -7,6 +7,7 @@ use banqiao_kit::{DatabaseError, Gateway, Server, ServerError, Service};
 use banqiao_proto::item::v1::{
     case_service_server::{self, CaseServiceServer},
     catalogue_service_server::{self, CatalogueServiceServer},
+    material_service_server::{self, MaterialServiceServer},
     rating_service_server::{self, RatingServiceServer},
     statistics_service_server::{self, StatisticsServiceServer},
 };
@@ -19,20 +20,24 @@ use crate::{
     cases::Cases,
     config::ItemConfig,
     coordination::{Coordinator, ThroughGateway},
+    material::{DataCalls, Materials},
     peers::Peers,
     ratings::Ratings,
-    service::{CaseServer, CatalogueServer, RatingServer, StatisticsServer},
+    service::{CaseServer, CatalogueServer, MaterialServer, RatingServer, StatisticsServer},
     store::{Store, StoreError},
     watch::Watches,
 };
 
 /// Largest request message: that of the methods' options.
 const MAX_REQUEST: usize = 64 * 1024;
+/// Largest message with a chunk of a document.
+const MAX_CHUNK: usize = 1_179_648;
 
 /// Full names of the gRPC services.
 pub const SERVICES: &[&str] = &[
     catalogue_service_server::SERVICE_NAME,
     case_service_server::SERVICE_NAME,
+    material_service_server::SERVICE_NAME,
     rating_service_server::SERVICE_NAME,
     statistics_service_server::SERVICE_NAME,
 ];
@@ -60,6 +65,7 @@ pub enum RunError {
 pub struct Instance {
     cases: Cases,
     coordinator: Option<Coordinator>,
+    materials: Materials,
     peers: Peers,
     watches: Watches,
     server: Server,
@@ -100,10 +106,15 @@ impl Instance {
             .gateway
             .map(|settings| Gateway::new(settings, server.identity()));
         let network = gateway.and_then(ThroughGateway::new);
+        let calls = network
+            .clone()
+            .map(|network| Arc::new(network) as Arc<dyn DataCalls>);
+        let materials = Materials::new(cases.clone(), calls);
         let coordinator = network.map(|network| Coordinator::new(cases.clone(), Arc::new(network)));
         Ok(Self {
             cases,
             coordinator,
+            materials,
             peers: config.peers,
             watches,
             server,
@@ -138,6 +149,11 @@ impl Instance {
         let watches = self.watches.clone();
         tasks.spawn(async move { watches.follow().await });
         tasks.spawn(sweep(self.cases.clone(), self.sweep, stopping.clone()));
+        tasks.spawn(drop_documents(
+            self.materials.clone(),
+            self.sweep,
+            stopping.clone(),
+        ));
         if let Some(coordinator) = self.coordinator.clone() {
             tasks.spawn(coordinate(coordinator, self.sweep, stopping.clone()));
         }
@@ -168,13 +184,18 @@ impl Instance {
         let (watches, peers) = (self.watches.clone(), self.peers.clone());
         let statistics = StatisticsServer::new(self.cases.clone(), peers.clone());
         let ratings = RatingServer::new(self.cases.clone(), watches.clone(), peers.clone());
-        let cases = CaseServer::new(self.cases.clone(), watches, peers);
         let statistics = StatisticsServiceServer::new(statistics);
         let ratings = RatingServiceServer::new(ratings).max_decoding_message_size(MAX_REQUEST);
+        let materials = MaterialServer::new(self.materials.clone(), peers.clone());
+        let materials = MaterialServiceServer::new(materials)
+            .max_decoding_message_size(MAX_CHUNK)
+            .max_encoding_message_size(MAX_CHUNK);
+        let cases = CaseServer::new(self.cases.clone(), watches, peers, self.materials.clone());
         let cases = CaseServiceServer::new(cases).max_decoding_message_size(MAX_REQUEST);
         let catalogue = CatalogueServiceServer::new(catalogue);
         Routes::new(catalogue.max_decoding_message_size(MAX_REQUEST))
             .add_service(cases)
+            .add_service(materials)
             .add_service(ratings)
             .add_service(statistics.max_decoding_message_size(MAX_REQUEST))
     }
@@ -214,6 +235,19 @@ async fn sweep(cases: Cases, every: Duration, stop: CancellationToken) {
             Ok(0) => {}
             Ok(changed) => tracing::info!(changed, "rectifications went on"),
             Err(error) => tracing::warn!(error = %Chain(&error), "cannot look at rectifications"),
+        }
+    }
+}
+
+/// Drops uploads that nobody goes on with, and documents that belong to no case.
+async fn drop_documents(materials: Materials, every: Duration, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(every))
+        .await
+        .is_some()
+    {
+        if let Err(error) = Box::pin(materials.documents().expire()).await {
+            tracing::warn!(error = %Chain(&error), "cannot drop documents");
         }
     }
 }

@@ -21,6 +21,7 @@ mod config;
 mod coordination;
 mod figures;
 mod instance;
+mod material;
 mod peers;
 mod rating;
 mod ratings;
@@ -46,6 +47,9 @@ pub use config::ItemConfig;
 pub use coordination::{Coordinator, Network, ThroughGateway};
 pub use figures::{FigureRow, Figures, Months};
 pub use instance::{Instance, RunError, SERVICES, run};
+pub use material::{
+    CallHints, DataCalls, MATERIAL_DOCUMENTS, MaterialUpload, Materials, Shown, Verification,
+};
 pub use peers::Peers;
 pub use rating::{
     ActOnRectification, NewRectificationStep, RECTIFICATION_DAYS, RateCase, Rated, Rating,
@@ -56,9 +60,11 @@ pub use rating::{
 pub use ratings::{RatingError, Ratings};
 pub use report::{Format, Language, Report, ReportFault};
 pub use rules::rulebook;
-pub use service::{CaseServer, CatalogueServer, DOMAIN, RatingServer, StatisticsServer};
+pub use service::{
+    CaseServer, CatalogueServer, DOMAIN, MaterialServer, RatingServer, StatisticsServer,
+};
 pub use store::{
-    EventFilter, FirstAnswer, FirstRatingAnswer, NewCaseWrite, NewRatingWrite, Pending, Store,
-    StoreError, StoredStanding, TallyRow,
+    EventFilter, FirstAnswer, FirstRatingAnswer, MaterialEntry, MaterialEntryKind, NewCaseWrite,
+    NewRatingWrite, Pending, Store, StoreError, StoredStanding, TallyRow,
 };
 pub use watch::Watches;

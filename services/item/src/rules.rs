@@ -6,11 +6,12 @@ use banqiao_kit::{
     shared_rules,
 };
 
-use crate::{case, cases, catalogue, figures, peers, rating, service, watch};
+use crate::{case, cases, catalogue, figures, material, peers, rating, service, watch};
 
 /// The rules by which this service refuses and answers: the constants that the code applies.
 pub fn rulebook() -> Rulebook {
     let mut tables: Vec<_> = case::rules().collect();
+    tables.extend(material::rules());
     tables.extend(rating::rules());
     tables.extend([
         service::rating_rules(),

@@ -2,6 +2,7 @@
 
 mod case;
 mod catalogue;
+mod material;
 mod rating;
 mod statistics;
 
@@ -12,6 +13,7 @@ pub use case::CaseServer;
 pub(crate) use case::rules as case_rules;
 pub use catalogue::CatalogueServer;
 pub(crate) use catalogue::rules as catalogue_rules;
+pub use material::MaterialServer;
 pub use rating::RatingServer;
 pub(crate) use rating::rules as rating_rules;
 pub use statistics::StatisticsServer;

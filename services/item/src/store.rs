@@ -3,12 +3,14 @@
 
 mod calendar;
 mod case;
+mod material;
 mod rating;
 mod row;
 pub(crate) mod tally;
 
 use case::Writer;
 pub use case::{EventFilter, FirstAnswer, NewCaseWrite, Pending, StoredStanding};
+pub use material::{MaterialEntry, MaterialEntryKind};
 pub use rating::{FirstRatingAnswer, NewRatingWrite};
 pub use tally::TallyRow;
 
@@ -35,6 +37,11 @@ const MIGRATIONS: Migrations = Migrations {
             "ratings and figures",
             include_str!("../migrations/postgres/0004_ratings_and_figures.sql"),
         ),
+        ("documents", banqiao_kit::document::DOCUMENT_POSTGRES),
+        (
+            "materials",
+            include_str!("../migrations/postgres/0005_materials.sql"),
+        ),
     ],
     sqlite: &[
         (
@@ -49,6 +56,11 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "ratings and figures",
             include_str!("../migrations/sqlite/0004_ratings_and_figures.sql"),
+        ),
+        ("documents", banqiao_kit::document::DOCUMENT_SQLITE),
+        (
+            "materials",
+            include_str!("../migrations/sqlite/0005_materials.sql"),
         ),
     ],
 };

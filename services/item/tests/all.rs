@@ -25,6 +25,8 @@ mod joint;
 mod killed;
 #[path = "all/limits.rs"]
 mod limits;
+#[path = "all/materials.rs"]
+mod materials;
 #[path = "all/model.rs"]
 mod model;
 #[path = "all/postgres.rs"]

@@ -153,7 +153,17 @@ pub(super) fn rules() -> RuleTable {
     RuleTable::new("Requests")
         .refusal(
             &CASE_UNKNOWN,
-            &["ActOnCase", "ReadCase", "WatchCase", "RateCase"],
+            &[
+                "ActOnCase",
+                "ReadCase",
+                "WatchCase",
+                "RateCase",
+                "ListMaterials",
+                "VerifyMaterial",
+                "UploadMaterial",
+                "FindMaterialUpload",
+                "DownloadMaterial",
+            ],
         )
         .fields([&REQUEST_ID, &REQUEST_ID_REUSED, &ROLE], WRITES)
         .fields(

@@ -5,9 +5,10 @@ use std::pin::Pin;
 use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable};
 use banqiao_proto::item::v1::{
-    ActOnCaseRequest, ActOnCaseResponse, ReadCaseRequest, ReadCaseResponse, SearchCasesRequest,
-    SearchCasesResponse, StartCaseRequest, StartCaseResponse, WatchCaseRequest, WatchCaseResponse,
-    WatchDepartmentRequest, WatchDepartmentResponse, case_service_server::CaseService,
+    ActOnCaseRequest, ActOnCaseResponse, CaseAction, ReadCaseRequest, ReadCaseResponse,
+    SearchCasesRequest, SearchCasesResponse, StartCaseRequest, StartCaseResponse, WatchCaseRequest,
+    WatchCaseResponse, WatchDepartmentRequest, WatchDepartmentResponse,
+    case_service_server::CaseService,
 };
 use futures_util::{Stream, StreamExt};
 use prost::Message;
@@ -17,6 +18,7 @@ use super::{DOMAIN, answered, caller_of};
 use crate::{
     case::{Act, CaseFilter, CaseNumber, Event, StartCase, parse_cursor},
     cases::Cases,
+    material::Materials,
     peers::Peers,
     store::EventFilter,
     watch::Watches,
@@ -41,15 +43,17 @@ pub struct CaseServer {
     cases: Cases,
     watches: Watches,
     peers: Peers,
+    materials: Materials,
 }
 
 impl CaseServer {
     /// The service of a city's cases.
-    pub const fn new(cases: Cases, watches: Watches, peers: Peers) -> Self {
+    pub const fn new(cases: Cases, watches: Watches, peers: Peers, materials: Materials) -> Self {
         Self {
             cases,
             watches,
             peers,
+            materials,
         }
     }
 
@@ -77,6 +81,14 @@ impl CaseServer {
     ) -> Result<ActOnCaseResponse, CallError> {
         let act = Act::parse(request).map_err(CallError::CallerInvalid)?;
         let actor = self.peers.actor(caller, act.role)?;
+        if request.action() == CaseAction::NotifyCorrection && actor.city == self.cases.city() {
+            let points = &request.corrections;
+            let checked = self
+                .materials
+                .check_corrections(act.number, points, caller, actor.city);
+            // Boxed: it may make calls to other cities.
+            Box::pin(checked).await?;
+        }
         let answered = self.cases.act(&act, digest_of(request), &actor).await?;
         Ok(ActOnCaseResponse {
             standing: Some(answered.shown()),
@@ -144,7 +156,7 @@ impl CaseServer {
     }
 }
 
-fn parse_number(text: &str) -> Result<CaseNumber, CallError> {
+pub(super) fn parse_number(text: &str) -> Result<CaseNumber, CallError> {
     let mut faults = banqiao_kit::Violations::new();
     let number = faults.check("number", CaseNumber::parse(text));
     number.ok_or_else(|| CallError::CallerInvalid(faults.into_vec()))
