@@ -42,7 +42,7 @@ const QUALITY: &str = "banqiao.lab.v1.QualityService";
 /// Full name of the service of recognition.
 const RECOGNITION: &str = "banqiao.lab.v1.RecognitionService";
 /// Every service that a city of the demo carries.
-const SERVICES: [(&str, Program); 15] = [
+const SERVICES: [(&str, Program); 16] = [
     (CARD, Program::Card),
     (CARD_LIFE, Program::Card),
     (ENTITLEMENT, Program::Card),
@@ -56,6 +56,7 @@ const SERVICES: [(&str, Program); 15] = [
     ("banqiao.lab.v1.ReferralService", Program::Lab),
     ("banqiao.item.v1.CatalogueService", Program::Item),
     ("banqiao.item.v1.CaseService", Program::Item),
+    ("banqiao.item.v1.MaterialService", Program::Item),
     ("banqiao.item.v1.RatingService", Program::Item),
     ("banqiao.item.v1.StatisticsService", Program::Item),
 ];
