@@ -107,18 +107,8 @@ impl Transfers {
     pub async fn act(&self, asked: &Asked, caller: &Caller) -> Result<Transition, CallError> {
         self.admit(asked, caller)?;
         for _ in 0..ATTEMPTS {
-            let first = self
-                .0
-                .store
-                .answer(&caller.client, asked.request_id)
-                .await?;
-            if let Some(first) = first {
-                // Not secret: the client chose both requests.
-                return if first.digest == asked.digest {
-                    Ok(first.answer)
-                } else {
-                    Err(PensionError::CallerReusedId.into())
-                };
+            if let Some(first) = self.answered(asked, caller).await? {
+                return Ok(first);
             }
             let stored = self.0.store.find(asked.transfer).await?;
             let now_us = self.0.clock.now_us();
@@ -128,12 +118,22 @@ impl Transfers {
                 settings: &self.0.settings,
             };
             let record = stored.as_ref().map(|stored| &stored.record);
-            let decided = match decide(&ground, record, asked) {
-                Ok(decided) => decided,
-                Err(Undecided::Not(error)) => return Err(error.into()),
-                Err(Undecided::Inconsistent(error)) => return Err(error),
+            let decided: Result<_, CallError> = match decide(&ground, record, asked) {
+                Ok(decided) => self
+                    .check_free(stored.as_ref(), &decided)
+                    .await
+                    .map(|()| decided)
+                    .map_err(Into::into),
+                Err(Undecided::Not(error)) => Err(error.into()),
+                Err(Undecided::Inconsistent(error)) => Err(error),
             };
-            self.check_free(stored.as_ref(), &decided).await?;
+            let decided = match decided {
+                Ok(decided) => decided,
+                // What stands in the way may be this very request, carried out between the two readings.
+                Err(error) => {
+                    return self.answered(asked, caller).await?.ok_or(error);
+                }
+            };
             let actor_city = match &asked.act {
                 Act::Receive(from, _) => *from,
                 _ => self.0.city,
@@ -171,6 +171,25 @@ impl Transfers {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// The answer that the same request was given before.
+    async fn answered(
+        &self,
+        asked: &Asked,
+        caller: &Caller,
+    ) -> Result<Option<Transition>, CallError> {
+        let first = self
+            .0
+            .store
+            .answer(&caller.client, asked.request_id)
+            .await?;
+        match first {
+            // Not secret: the client chose both requests.
+            Some(first) if first.digest == asked.digest => Ok(Some(first.answer)),
+            Some(_) => Err(PensionError::CallerReusedId.into()),
+            None => Ok(None),
+        }
     }
 
     /// Whose systems may ask for this.
