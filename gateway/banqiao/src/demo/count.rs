@@ -20,9 +20,9 @@ pub(super) struct Counts {
     city: String,
     /// Its name.
     name: String,
-    /// Different exchanges with an entry. A call to all cities is one.
+    /// Different exchanges with an entry, one for each city of a call to all.
     exchanges: u64,
-    /// Calls that no gateway refused. A call to all cities counts for each, and once for the whole.
+    /// Calls that no gateway refused.
     permitted: u64,
     /// Calls that this gateway or the peer's refused.
     refused: u64,
@@ -62,8 +62,14 @@ async fn one(city: &SandboxCity) -> Result<Counts> {
         };
         let entry = Entry::decode(indexed.entry)?;
         counts.entries += 1;
+        // The summary of a call to all cities stands beside the entries of each.
+        if entry.outcomes.is_some() {
+            continue;
+        }
         if !entry.exchange.is_empty() {
-            exchanges.insert(entry.exchange.clone());
+            let provider = entry.provider.as_ref();
+            let city = provider.map(|provider| provider.city.clone());
+            exchanges.insert((entry.exchange.clone(), city));
         }
         let result = entry.result.clone().unwrap_or_default();
         let clean =
