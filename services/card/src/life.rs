@@ -133,8 +133,21 @@ impl Cards {
             if let Some(first) = first {
                 return again(&first, digest);
             }
-            self.judge(application, caller).await?;
-            let (mut write, applied, seq) = self.decide(application, caller).await?;
+            let decided = async {
+                self.judge(application, caller).await?;
+                self.decide(application, caller).await
+            };
+            let (mut write, applied, seq) = match decided.await {
+                Ok(decided) => decided,
+                // What stands in the way may be this very application, applied between the two readings.
+                Err(error) => {
+                    let first = self
+                        .store
+                        .first_answer(&caller.client, application.request_id)
+                        .await?;
+                    return first.map_or(Err(error), |first| again(&first, digest));
+                }
+            };
             let mut applied = applied.unwrap_or_else(|| Applied {
                 outcome: Some(Outcome::default()),
                 ..Applied::default()

@@ -263,7 +263,14 @@ impl Cases {
             let (base, now_us) = (case.version, self.clock.now_us());
             let calendar = self.calendars.current();
             let mut events = settle(&mut case, &calendar, now_us);
-            let mut event = step(&mut case, act, actor.clone(), &calendar, now_us)?;
+            let mut event = match step(&mut case, act, actor.clone(), &calendar, now_us) {
+                Ok(event) => event,
+                // What stands in the way may be this very step, taken between the two readings.
+                Err(error) => {
+                    let first = self.answered(actor, act.request_id, digest).await?;
+                    return first.ok_or_else(|| error.into());
+                }
+            };
             event.request = Some((act.request_id, digest));
             events.push(event);
             match self.write(case, Some(base), events).await {

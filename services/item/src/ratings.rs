@@ -118,7 +118,10 @@ impl Ratings {
         let case = self.case_of(given, actor.city).await?;
         let rated = self.rated(&case, given).await?;
         if store.is_rated(given.number, given.contact).await? {
-            return Err(RatingError::CallerRatedAlready);
+            // By this very request perhaps, between the two readings.
+            let first = store.first_rating(&client.id, given.request_id).await?;
+            let first = first.ok_or(RatingError::CallerRatedAlready)?;
+            return answered(&first, digest).map(rated_before);
         }
         let now_us = self.cases.clock().now_us();
         let mut bytes = [0; 16];
@@ -232,15 +235,9 @@ impl Ratings {
             return Err(RatingError::CallerUnknown);
         };
         for _ in 0..ATTEMPTS {
-            let first = store
-                .first_rectification(&client.id, act.request_id)
-                .await?;
-            if let Some(first) = first {
-                return answered(&first, digest).map(|first| ActOnRectificationResponse {
-                    state: first.state,
-                    version: u64::try_from(first.version).unwrap_or_default(),
-                    repeated: true,
-                });
+            let first = store.first_rectification(&client.id, act.request_id);
+            if let Some(first) = first.await? {
+                return answered(&first, digest).map(acted_before);
             }
             let rating = self.visible(act.id, actor).await?;
             let mut task = rating.rectification.ok_or(RatingError::CallerUnknown)?;
@@ -248,7 +245,17 @@ impl Ratings {
             let calendar = self.cases.calendars().current();
             let city = self.cases.city();
             let mut steps = settle_rectification(&mut task, city, &calendar, now_us);
-            let mut step = task.step(act, actor.clone(), &calendar, now_us)?;
+            let mut step = match task.step(act, actor.clone(), &calendar, now_us) {
+                Ok(step) => step,
+                // What stands in the way may be this very step, taken between the two readings.
+                Err(error) => {
+                    let first = store.first_rectification(&client.id, act.request_id);
+                    return match first.await? {
+                        Some(first) => answered(&first, digest).map(acted_before),
+                        None => Err(error.into()),
+                    };
+                }
+            };
             step.request = Some((act.request_id, digest));
             steps.push(step);
             let mut tallies: Vec<_> = steps.iter().map(|step| of_step(&task, step)).collect();
@@ -412,6 +419,14 @@ fn answered(
         Ok(first)
     } else {
         Err(RatingError::CallerReusedId)
+    }
+}
+
+fn acted_before(first: &FirstRatingAnswer) -> ActOnRectificationResponse {
+    ActOnRectificationResponse {
+        state: first.state,
+        version: u64::try_from(first.version).unwrap_or_default(),
+        repeated: true,
     }
 }
 

@@ -101,18 +101,8 @@ impl Referrals {
         caller: &Caller,
     ) -> Result<ReferralAnswer, ReferralError> {
         for _ in 0..ATTEMPTS {
-            let first = self.0.store.answer(&caller.client, asked.request_id);
-            if let Some(first) = first.await? {
-                // Not secret: the client chose both requests.
-                return if first.digest == asked.digest {
-                    Ok(ReferralAnswer {
-                        status: first.status,
-                        seq: first.seq,
-                        repeated: true,
-                    })
-                } else {
-                    Err(ReferralError::CallerReusedId)
-                };
+            if let Some(first) = self.answered(asked, caller).await? {
+                return Ok(first);
             }
             let stored = self.0.store.find(asked.referral).await?;
             self.admit(asked, stored.as_ref(), caller)?;
@@ -120,7 +110,12 @@ impl Referrals {
                 Box::pin(self.expire_one(stored)).await?;
                 continue;
             }
-            let decided = decide(&self.ground(), stored.as_ref().map(|it| &it.record), asked)?;
+            let record = stored.as_ref().map(|stored| &stored.record);
+            let decided = match decide(&self.ground(), record, asked) {
+                Ok(decided) => decided,
+                // What stands in the way may be this very step, taken between the two readings.
+                Err(error) => return self.answered(asked, caller).await?.ok_or(error),
+            };
             let status = decided.record.status();
             let mut write = self.written(asked, stored.as_ref(), decided, Some(caller))?;
             write.answer = Some(NewReferralAnswer {
@@ -141,6 +136,25 @@ impl Referrals {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// The answer that the same request was given before.
+    async fn answered(
+        &self,
+        asked: &Asked,
+        caller: &Caller,
+    ) -> Result<Option<ReferralAnswer>, ReferralError> {
+        let first = self.0.store.answer(&caller.client, asked.request_id);
+        match first.await? {
+            // Not secret: the client chose both requests.
+            Some(first) if first.digest == asked.digest => Ok(Some(ReferralAnswer {
+                status: first.status,
+                seq: first.seq,
+                repeated: true,
+            })),
+            Some(_) => Err(ReferralError::CallerReusedId),
+            None => Ok(None),
+        }
     }
 
     /// Attaches a document that is whole.
