@@ -40,7 +40,7 @@ pub use content::{ContentType, content_type};
 pub use declared::{DeclaredDocument, DocumentDigest, DocumentTerms};
 pub use pull::{Chunks, DocumentSource, PullError, pull};
 pub use rule::document_rules;
-use statement::{postgres, reading, sqlite, transact};
+use statement::{ChunkRow, postgres, reading, sqlite, transact};
 pub use upload::UploadProgress;
 
 /// The tables of documents on PostgreSQL.
@@ -281,7 +281,7 @@ impl DocumentStore {
     }
 
     /// A whole chunk as it stands, whose digest is that with which it was written.
-    async fn chunk(&self, upload: &str, ordinal: u64) -> Result<Vec<u8>, DocumentError> {
+    async fn chunk(&self, upload: &str, ordinal: u64) -> Result<ChunkRow, DocumentError> {
         let ordinal = i64::try_from(ordinal).map_err(|_| DocumentError::Corrupt("place"))?;
         let row = reading!(&self.database, statements, connection, {
             statements::chunk(connection, upload, ordinal).await
@@ -289,7 +289,7 @@ impl DocumentStore {
         // An upload that ended meanwhile has no chunks any more.
         let row = row.ok_or(DocumentError::CallerUnknown)?;
         if sha256(&row.content) == *row.digest {
-            Ok(row.content)
+            Ok(row)
         } else {
             Err(DocumentError::Corrupt("chunk"))
         }
@@ -310,12 +310,20 @@ impl Reading {
             return Ok(None);
         }
         let (ordinal, skipped) = place_of(self.offset);
-        let mut content = self.store.chunk(&self.document.upload, ordinal).await?;
-        if skipped >= content.len() {
-            return Err(DocumentError::Corrupt("length"));
-        }
-        content.drain(..skipped);
-        let chunk = DocumentChunk::new(self.offset, content);
+        let row = self.store.chunk(&self.document.upload, ordinal).await?;
+        let rest = match row.content.get(skipped..) {
+            None | Some([]) => return Err(DocumentError::Corrupt("length")),
+            Some(rest) => rest,
+        };
+        let chunk = if skipped == 0 {
+            DocumentChunk {
+                offset: self.offset,
+                sha256: row.digest,
+                content: row.content,
+            }
+        } else {
+            DocumentChunk::new(self.offset, rest.to_vec())
+        };
         self.offset += length(&chunk.content);
         Ok(Some(chunk))
     }

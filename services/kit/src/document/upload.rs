@@ -261,7 +261,7 @@ impl DocumentStore {
     async fn is_as_declared(&self, upload: &Upload<'_>) -> Result<bool, DocumentError> {
         let (mut hashed, mut size) = (Context::new(&SHA256), 0);
         for ordinal in 0..upload.declared.size().div_ceil(DOCUMENT_CHUNK as u64) {
-            let content = self.chunk(&upload.id, ordinal).await?;
+            let content = self.chunk(&upload.id, ordinal).await?.content;
             hashed.update(&content);
             size += length(&content);
         }
@@ -281,7 +281,7 @@ impl DocumentStore {
             return Err(DocumentError::field("size", &rule::WHOLE));
         }
         if stored.content_type != declared.content_type()
-            && !declared.fits(&self.chunk(&stored.upload, 0).await?)
+            && !declared.fits(&self.chunk(&stored.upload, 0).await?.content)
         {
             return Err(DocumentError::field("content_type", &rule::SIGNATURE));
         }
