@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use banqiao_directory::{Clock, ServiceSet};
+use banqiao_directory::Clock;
 use banqiao_identity::{Identity, IdentityFiles, IdentitySettings};
 use banqiao_ledger::{FailureKind, LeaseSettings, Ledger, LedgerObserver, LedgerSettings};
 use banqiao_proto::ledger::v1 as record;
@@ -244,9 +244,8 @@ fn read(path: &Path) -> Result<Arc<[u8]>> {
 
 /// The descriptors of Banqiao's own services are part of the program.
 fn built_in(service: &str) -> Option<Arc<[u8]>> {
-    let set = banqiao_proto::FILE_DESCRIPTOR_SET;
-    let known = ServiceSet::decode(set).is_ok_and(|known| known.service(service).is_some());
-    known.then(|| set.into())
+    let known = banqiao_proto::descriptors().get_service_by_name(service);
+    known.map(|_| banqiao_proto::FILE_DESCRIPTOR_SET.into())
 }
 
 struct Tells {

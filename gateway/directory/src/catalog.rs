@@ -19,7 +19,7 @@ pub use finding::Finding;
 pub use service::{
     DEFAULT_MESSAGE_BYTES, DEFAULT_UNARY_DEADLINE, Idempotency, MAX_MESSAGE_BYTES, Method, Service,
 };
-pub use set::{MAX_DESCRIPTOR_SET_BYTES, ServiceSet};
+pub use set::{DecodedSets, MAX_DESCRIPTOR_SET_BYTES, ServiceSet};
 
 /// Why a descriptor set or a catalogue is refused.
 #[derive(Debug, thiserror::Error)]

@@ -20,8 +20,8 @@ mod verify;
 
 pub use catalog::{
     AskAll, CITY_FIELD, Catalog, CatalogError, DEFAULT_MESSAGE_BYTES, DEFAULT_UNARY_DEADLINE,
-    Finding, Idempotency, MAX_DESCRIPTOR_SET_BYTES, MAX_MESSAGE_BYTES, Method, OWN_SERVICE,
-    Service, ServiceSet, disclosure_groups, field_at, field_rule, is_reserved_service,
+    DecodedSets, Finding, Idempotency, MAX_DESCRIPTOR_SET_BYTES, MAX_MESSAGE_BYTES, Method,
+    OWN_SERVICE, Service, ServiceSet, disclosure_groups, field_at, field_rule, is_reserved_service,
 };
 pub use clock::{Clock, ManualClock};
 pub use diff::{Change, ChangeKind, Scope, diff};

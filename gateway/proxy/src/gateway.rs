@@ -6,7 +6,7 @@ mod upkeep;
 use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use banqiao_directory::{
-    Clock, Directory, DirectoryError, Envelope, EnvelopeError, ServiceSet, verify_first,
+    Clock, DecodedSets, Directory, DirectoryError, Envelope, EnvelopeError, verify_first,
 };
 use banqiao_identity::{BundleError, Identity};
 use banqiao_ledger::{Ledger, StoreError};
@@ -181,7 +181,8 @@ impl Gateway {
             .identity
             .replace_bundles(adopt::bundles(&directory))
             .map_err(StartError::Bundles)?;
-        let snapshot = snapshot(&parts, directory, envelope)?;
+        let mut sets = DecodedSets::default();
+        let snapshot = snapshot(&parts, (directory, envelope), &mut sets)?;
         let (client, client_sockets) = bind(parts.client, parts.workers)?;
         let (inter_city, inter_city_sockets) = bind(parts.inter_city, parts.workers)?;
         let own = OwnService::bind(&parts.identity).await;
@@ -221,7 +222,7 @@ impl Gateway {
             crl_files: parts.crl_files,
             refresh: parts.refresh,
             refused_crl: Mutex::default(),
-            known: tokio::sync::Mutex::default(),
+            known: tokio::sync::Mutex::new(sets.into()),
         };
         OwnService::serve(own_socket, &shared, &tasks, &stop);
         upkeep.read_crls();
@@ -365,14 +366,14 @@ fn read_directory(
 
 fn snapshot(
     parts: &Parts,
-    directory: Directory,
-    envelope: Envelope,
+    (directory, envelope): (Directory, Envelope),
+    sets: &mut DecodedSets,
 ) -> Result<Snapshot, StartError> {
     for service in &parts.services {
         let Some(set) = &service.descriptor_set else {
             continue;
         };
-        ServiceSet::decode(set)
+        sets.decode(set)
             .and_then(|set| set.restrict([&service.name]))
             .map_err(|source| StartError::Catalog {
                 service: service.name.clone(),

@@ -195,8 +195,8 @@ async fn fetch_catalog(
     }
     // Descriptors of a stranger take their time: not on the thread that carries calls.
     let (entries, sets) = (Arc::new(entries), Arc::new(sets));
-    let work = (Arc::clone(&entries), Arc::clone(&sets));
-    let next = tokio::task::spawn_blocking(move || assemble(&work.0, &work.1));
+    let work = (Arc::clone(&entries), Arc::clone(&sets), held.clone());
+    let next = tokio::task::spawn_blocking(move || assemble(&work.0, &work.1, work.2.as_deref()));
     let next = next
         .await
         .ok()
@@ -224,10 +224,11 @@ fn digest(entry: &CatalogEntry, city: &City) -> Result<[u8; 32], PeerError> {
         .map_err(malformed)
 }
 
-/// A catalogue of exactly the services that the entries name.
+/// A catalogue of exactly the services that the entries name. A set that is held already is not decoded again.
 pub(crate) fn assemble(
     entries: &[CatalogEntry],
     sets: &HashMap<[u8; 32], Vec<u8>>,
+    held: Option<&Carried>,
 ) -> Option<Carried> {
     let mut clients = HashMap::new();
     let mut services: HashMap<[u8; 32], Vec<&str>> = HashMap::new();
@@ -243,8 +244,16 @@ pub(crate) fn assemble(
     }
     let mut restricted = Vec::new();
     for (digest, names) in services {
-        let set = ServiceSet::decode_offered(sets.get(&digest)?).ok()?;
-        restricted.push(set.restrict(names).ok()?);
+        let known = held.and_then(|held| held.catalog().set_by_digest(&digest));
+        // One that was cut to fewer services is decoded anew for the others.
+        let set = match known.and_then(|set| set.restrict(&names).ok()) {
+            Some(set) => set,
+            None => {
+                let set = ServiceSet::decode_offered(sets.get(&digest)?).ok()?;
+                set.restrict(&names).ok()?
+            }
+        };
+        restricted.push(set);
     }
     Some(Carried::remote(Catalog::new(restricted).ok()?, clients))
 }

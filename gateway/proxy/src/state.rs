@@ -82,7 +82,7 @@ pub(crate) fn load_catalog(state: &Path, city: CityCode) -> Option<Carried> {
         }
         sets.insert(digest, bytes);
     }
-    peers::assemble(&list.entries, &sets)
+    peers::assemble(&list.entries, &sets, None)
 }
 
 fn set_name(digest: &[u8; 32]) -> String {

@@ -1,6 +1,10 @@
 //! One descriptor set and the services that it describes.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    fmt,
+    sync::Arc,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost_reflect::DescriptorPool;
@@ -154,6 +158,36 @@ impl fmt::Debug for ServiceSet {
                     .collect::<Vec<_>>(),
             )
             .finish_non_exhaustive()
+    }
+}
+
+/// Sets that were decoded before, by digest. Decoding one takes far longer than its digest, and many services may stand in one set.
+#[derive(Debug, Default)]
+pub struct DecodedSets {
+    sets: HashMap<[u8; 32], ServiceSet>,
+    /// Those that were asked for since the last [`DecodedSets::sweep`].
+    asked: HashSet<[u8; 32]>,
+}
+
+impl DecodedSets {
+    /// As [`ServiceSet::decode`], once for each set.
+    ///
+    /// # Errors
+    /// As of [`ServiceSet::decode`].
+    pub fn decode(&mut self, descriptor_set: &[u8]) -> Result<ServiceSet, CatalogError> {
+        let digest = sha256(descriptor_set);
+        let set = match self.sets.entry(digest) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => place.insert(ServiceSet::decode(descriptor_set)?),
+        };
+        self.asked.insert(digest);
+        Ok(set.clone())
+    }
+
+    /// Forgets what nobody has asked for since the last time.
+    pub fn sweep(&mut self) {
+        let asked = std::mem::take(&mut self.asked);
+        self.sets.retain(|digest, _| asked.contains(digest));
     }
 }
 

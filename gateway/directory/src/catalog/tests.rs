@@ -1,4 +1,7 @@
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use banqiao_proto::exchange::v1::{SharingAttribute, SubjectKind};
 use proptest::prelude::*;
@@ -561,4 +564,22 @@ fn messages_that_contain_themselves_can_be_shown() {
     let shown = format!("{:?}", set.services());
     assert!(shown.contains("foreign.v1.Tree"), "{shown}");
     assert!(shown.len() < 10_000, "{}", shown.len());
+}
+
+#[test]
+fn a_set_is_decoded_once_while_it_is_asked_for() {
+    let mut sets = DecodedSets::default();
+    let (marked, echo) = (marked(), compile(&[("echo.proto", ECHO)]));
+    let first = sets.decode(&marked).unwrap();
+    let same = |set: &ServiceSet| Arc::ptr_eq(&set.services()[0], &first.services()[0]);
+    assert!(same(&sets.decode(&marked).unwrap()));
+    assert!(!same(&sets.decode(&echo).unwrap()));
+    sets.sweep();
+    assert!(same(&sets.decode(&marked).unwrap()));
+    sets.sweep();
+    sets.sweep();
+    let anew = sets.decode(&marked).unwrap();
+    assert!(!same(&anew));
+    assert_eq!(anew.digest(), first.digest());
+    assert!(sets.decode(&marked[1..]).is_err());
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use banqiao_directory::{Catalog, Envelope, ServiceSet};
+use banqiao_directory::{Catalog, DecodedSets, Envelope, ServiceSet};
 use banqiao_identity::CrlOutcome;
 use banqiao_ledger::{Document, DocumentKind, StoreError};
 use banqiao_policy::{Grant, GrantSet};
@@ -35,11 +35,29 @@ pub(super) struct Upkeep {
     pub(super) directory_file: PathBuf,
     pub(super) crl_files: Vec<PathBuf>,
     pub(super) refresh: Duration,
-    /// The revision of the documents in force. It is held while they are read: of two readers at once, the one that
+    /// What the documents in force were read from. It is held while they are read: of two readers at once, the one that
     /// read first could else put a revoked grant back in force, and nothing would set it right.
-    pub(super) known: tokio::sync::Mutex<Option<u64>>,
+    pub(super) known: tokio::sync::Mutex<Known>,
     /// The content of the CRL file that was refused last.
     pub(super) refused_crl: Mutex<Option<[u8; 32]>>,
+}
+
+/// What the documents in force were read from.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Their revision.
+    revision: Option<u64>,
+    /// Their descriptor sets. Grants change often, and the sets with them hardly ever.
+    sets: DecodedSets,
+}
+
+impl From<DecodedSets> for Known {
+    fn from(sets: DecodedSets) -> Self {
+        Self {
+            revision: None,
+            sets,
+        }
+    }
 }
 
 impl Upkeep {
@@ -50,7 +68,7 @@ impl Upkeep {
     }
 
     /// As [`Upkeep::read_documents`], with the turn at hand.
-    async fn read_into(&self, known: &mut Option<u64>) -> Result<(), StoreError> {
+    async fn read_into(&self, known: &mut Known) -> Result<(), StoreError> {
         let (revision, grants) = self.shared.ledger.documents(DocumentKind::Grant).await?;
         let (later, sets) = self
             .shared
@@ -58,7 +76,8 @@ impl Upkeep {
             .documents(DocumentKind::DescriptorSet)
             .await?;
         let grants = grant_set(grants);
-        let (catalog, routes) = self.catalog(sets);
+        let (catalog, routes) = self.catalog(sets, &mut known.sets);
+        known.sets.sweep();
         let now = self.shared.clock.now_us();
         self.shared.metrics.grants(grants.in_force(now));
         self.shared.rights.change(|snapshot| {
@@ -69,12 +88,16 @@ impl Upkeep {
         });
         self.shared.rights.grants_are_current();
         // A change between the two reads is seen at the next poll.
-        *known = Some(revision.min(later));
+        known.revision = Some(revision.min(later));
         Ok(())
     }
 
     /// The services of the configuration, with what has been registered since in their place.
-    fn catalog(&self, registered: Vec<Document>) -> (Carried, HashMap<Arc<str>, Route>) {
+    fn catalog(
+        &self,
+        registered: Vec<Document>,
+        sets: &mut DecodedSets,
+    ) -> (Carried, HashMap<Arc<str>, Route>) {
         let mut catalog = Catalog::default();
         let mut routes = HashMap::new();
         for service in &self.services {
@@ -82,13 +105,16 @@ impl Upkeep {
             let Some(set) = &service.descriptor_set else {
                 continue;
             };
-            match ServiceSet::decode(set).and_then(|set| set.restrict([&service.name])) {
+            match sets
+                .decode(set)
+                .and_then(|set| set.restrict([&service.name]))
+            {
                 Ok(set) => catalog = catalog.replacing(set),
                 Err(error) => tracing::error!(service = service.name, %error, "not carried"),
             }
         }
         for document in registered {
-            match registration(&document) {
+            match registration(&document, sets) {
                 Ok((set, route)) => {
                     if let Some(route) = route {
                         for service in set.services() {
@@ -113,7 +139,7 @@ impl Upkeep {
     pub(super) async fn poll_documents(&self) {
         let mut known = self.known.lock().await;
         let read = match self.shared.ledger.revision().await {
-            Ok(revision) if Some(revision) == *known => {
+            Ok(revision) if Some(revision) == known.revision => {
                 self.shared.rights.grants_are_current();
                 Ok(())
             }
@@ -241,10 +267,15 @@ fn grant_set(documents: Vec<Document>) -> GrantSet {
 }
 
 /// A registered set, and where its services are if the registration says it.
-fn registration(document: &Document) -> Result<(ServiceSet, Option<Route>), String> {
+fn registration(
+    document: &Document,
+    sets: &mut DecodedSets,
+) -> Result<(ServiceSet, Option<Route>), String> {
     let request = RegisterDescriptorSetRequest::decode(&*document.bytes)
         .map_err(|error| error.to_string())?;
-    let mut set = ServiceSet::decode(&request.descriptor_set).map_err(|error| error.to_string())?;
+    let mut set = sets
+        .decode(&request.descriptor_set)
+        .map_err(|error| error.to_string())?;
     if !request.services.is_empty() {
         set = set
             .restrict(&request.services)
