@@ -8,7 +8,8 @@ use banqiao_tests::{
     wire::{Caller, Head, Message},
 };
 
-const LIMIT: u64 = 128 << 20;
+/// Of the 128 MiB that a gateway may take, 32 are left for the pages of the program, of which a release has about 20.
+const LIMIT: u64 = 96 << 20;
 const CONNECTIONS: usize = 1_000;
 const MEBIBYTE: u32 = 1 << 20;
 const YANTAI: &str = "370600";
@@ -77,15 +78,13 @@ async fn gibibyte_and_a_thousand_connections_pass_in_128_mebibytes() {
     assert!(received >= 1 << 30, "{received} bytes");
     for city in &mut network.cities {
         let process = city.gateway_mut().process().unwrap();
-        let (peak, now) = (
-            process.peak_memory().unwrap(),
-            process.resident_memory().unwrap(),
-        );
+        let peak = process.peak_held().unwrap();
+        let whole = process.peak_memory().unwrap();
         println!(
-            "{}: peak {} MiB, now {} MiB",
+            "{}: peak {} MiB, with the program's pages {} MiB",
             city.name,
             peak >> 20,
-            now >> 20
+            whole >> 20
         );
         assert!(peak < LIMIT, "{}: {} MiB", city.name, peak >> 20);
     }
@@ -118,7 +117,7 @@ async fn stream_of_a_million_messages_passes() {
     );
     assert_eq!(received, 1_000_000);
     for city in &mut network.cities {
-        let peak = city.gateway_mut().process().unwrap().peak_memory().unwrap();
+        let peak = city.gateway_mut().process().unwrap().peak_held().unwrap();
         assert!(peak < LIMIT, "{}: {} MiB", city.name, peak >> 20);
     }
 }
@@ -170,7 +169,7 @@ async fn slow_reader_holds_the_service_back() {
         last >> 20
     );
     for city in &mut network.cities {
-        let peak = city.gateway_mut().process().unwrap().peak_memory().unwrap();
+        let peak = city.gateway_mut().process().unwrap().peak_held().unwrap();
         assert!(peak < LIMIT, "{}: {} MiB", city.name, peak >> 20);
     }
     request.send_reset(h2::Reason::CANCEL);
