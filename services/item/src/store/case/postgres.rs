@@ -114,7 +114,7 @@ macro_rules! where_all {
     () => {
         "SELECT body FROM case_record WHERE ($1::text IS NULL OR number = $1) \
          AND ($2::text IS NULL OR applicant = $2) AND ($3::text IS NULL OR item_id = $3) \
-         AND ($4::integer IS NULL OR state = $4) AND ($5::text IS NULL OR department = $5) \
+         AND ($4::integer IS NULL OR state BETWEEN $4 AND $4) AND ($5::text IS NULL OR department = $5) \
          AND ($6::integer IS NULL OR warning >= $6) \
          AND ($7::text IS NULL OR receiving_city = $7 OR parent_city = $7) "
     };
@@ -122,12 +122,18 @@ macro_rules! where_all {
 
 pub(super) async fn search(pool: &PgPool, filter: &CaseFilter) -> Result<Vec<Case>, StoreError> {
     let after = filter.after;
-    let query = match filter.due_before {
-        None => sqlx::query_scalar(concat!(
+    let query = match (filter.due_before, filter.state) {
+        // Of one state by the index of states. Were it a constant to the planner, it would drop it from the order and walk all
+        // cases from the newest on, expecting the state evenly among them: the newest have moved on together.
+        (None, Some(_)) => sqlx::query_scalar(concat!(
+            where_all!(),
+            "AND ($8::text IS NULL OR number < $8) ORDER BY state DESC, number DESC LIMIT $9"
+        )),
+        (None, None) => sqlx::query_scalar(concat!(
             where_all!(),
             "AND ($8::text IS NULL OR number < $8) ORDER BY number DESC LIMIT $9"
         )),
-        Some(_) => sqlx::query_scalar(concat!(
+        (Some(_), _) => sqlx::query_scalar(concat!(
             where_all!(),
             "AND ($8::text IS NULL OR (due_at, number) > ($11, $8)) AND due_at < $10 \
              ORDER BY due_at, number LIMIT $9"
