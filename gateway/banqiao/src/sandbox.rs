@@ -25,6 +25,8 @@ pub use program::Program;
 
 /// Ports that one city takes: client, inter-city, ops, and those of its services: cards, laboratories, items.
 const PORTS: u16 = 6;
+/// Where ports of a sandbox are looked for when none is named: above those of most servers.
+const LOWEST_PORT: u16 = 11_000;
 
 /// What a sandbox is to hold.
 #[derive(Clone, Debug)]
@@ -33,7 +35,7 @@ pub struct Plan {
     pub root: PathBuf,
     /// How many of [`FOUNDERS`].
     pub cities: usize,
-    /// First port to try; each city takes six. 0: any free ones.
+    /// First port to try; each city takes six. 0: any free ones in a row.
     pub base_port: u16,
     /// Services of each city.
     pub services: Vec<PlannedService>,
@@ -183,25 +185,42 @@ fn ports(root: &Path) -> Option<Vec<u16>> {
     text.lines().map(|line| line.parse().ok()).collect()
 }
 
-/// The ports of before if they are free, else a block from the base on, else any.
+/// The ports of before if they are free, else a block from the base on, else one below those that the system gives to
+/// connections: thousands of them begin on this address, and one that has taken a port keeps a server from it.
 fn choose_ports(before: Option<&[u16]>, base: u16, cities: usize) -> Result<Vec<u16>> {
-    let wanted = cities * usize::from(PORTS);
+    let wanted = u16::try_from(cities * usize::from(PORTS)).context("too many cities")?;
     if let Some(before) = before
-        && before.len() == wanted
+        && before.len() == usize::from(wanted)
         && reserve(before.iter().copied()).is_some()
     {
         return Ok(before.to_vec());
     }
+    let block = |first: u16| reserve((0..wanted).map(|offset| first.saturating_add(offset)));
     if base > 0 {
-        for block in 0..20_u16 {
-            let first = base.saturating_add(block.saturating_mul(100));
-            let wanted = u16::try_from(wanted).unwrap_or(u16::MAX);
-            if let Some(ports) = reserve((0..wanted).map(|offset| first.saturating_add(offset))) {
-                return Ok(ports);
-            }
+        let tried = (0..20_u16).map(|block| base.saturating_add(block.saturating_mul(100)));
+        if let Some(ports) = tried.into_iter().find_map(block) {
+            return Ok(ports);
         }
     }
-    reserve(std::iter::repeat_n(0, wanted)).context("no free ports on 127.0.0.1")
+    // Sandboxes that start at once begin at different blocks.
+    let blocks = (connection_ports().saturating_sub(LOWEST_PORT) / wanted).max(1);
+    let begin = u16::try_from(std::process::id() % u32::from(blocks)).unwrap_or_default();
+    (0..blocks)
+        .map(|turn| LOWEST_PORT + (begin + turn) % blocks * wanted)
+        .find_map(block)
+        .with_context(|| {
+            format!(
+                "no {wanted} ports in a row are free on 127.0.0.1: name the first with --base-port"
+            )
+        })
+}
+
+/// The lowest port that the system gives to connections (`ip_local_port_range` of ip(7)).
+fn connection_ports() -> u16 {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|range| range.split_whitespace().next()?.parse().ok())
+        .unwrap_or(32_768)
 }
 
 /// Ports that are all free at this moment, held together so that none is given twice.
@@ -233,4 +252,31 @@ pub async fn until<F: Future<Output = bool>>(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_servers_are_none_that_connections_are_given() {
+        for base in [0, 17_020] {
+            let ports = choose_ports(None, base, 5).unwrap();
+            assert_eq!(ports.len(), 30);
+            assert!(
+                ports.iter().all(|port| *port < connection_ports()),
+                "{ports:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn next_block_is_taken_where_a_port_is_in_use() {
+        let free = choose_ports(None, 0, 1).unwrap();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free[2])).unwrap();
+        let ports = choose_ports(Some(&free), free[0], 1).unwrap();
+        assert!(!ports.contains(&free[2]), "{ports:?}");
+        drop(taken);
+        assert_eq!(choose_ports(Some(&free), 17_020, 1).unwrap(), free);
+    }
 }

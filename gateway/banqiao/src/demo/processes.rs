@@ -90,7 +90,7 @@ impl Processes {
         loop {
             for (name, child) in &mut self.children {
                 if let Some(status) = child.ended()? {
-                    bail!("the {name} ended with {status}: see its log in the data folder");
+                    bail!("the {name} ended with {status}: {}", child.last_words());
                 }
             }
             tokio::time::sleep(Duration::from_millis(200)).await;

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -23,6 +23,7 @@ pub struct Child {
     process: TokioChild,
     /// Closing it asks the child to stop.
     stdin: Option<ChildStdin>,
+    log: PathBuf,
 }
 
 impl Child {
@@ -33,6 +34,7 @@ impl Child {
     /// It cannot be started.
     pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>, log: &Path) -> Result<Self> {
         let program = std::env::current_exe().context("the path of this program")?;
+        let path = log.to_owned();
         let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut process = Command::new(program)
             .args(arguments)
@@ -43,7 +45,11 @@ impl Child {
             .spawn()
             .context("cannot start a process of the sandbox")?;
         let stdin = process.stdin.take();
-        Ok(Self { process, stdin })
+        Ok(Self {
+            process,
+            stdin,
+            log: path,
+        })
     }
 
     /// Process id, while it runs.
@@ -58,6 +64,15 @@ impl Child {
     /// The system does not say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.process.try_wait()?)
+    }
+
+    /// What it wrote last, and into which file.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().filter(|line| !line.is_empty()).collect();
+        let last = lines[lines.len().saturating_sub(3)..].join("\n    ");
+        format!("{} ends with\n    {last}", self.log.display())
     }
 
     /// Asks it to stop and waits until it has.
@@ -80,4 +95,26 @@ pub async fn exit_with_parent() {
     let mut input = tokio::io::stdin();
     let mut ignored = [0; 64];
     while !matches!(input.read(&mut ignored).await, Ok(0) | Err(_)) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn last_words_are_the_last_lines_of_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("gateway.log");
+        fs::write(&log, "one\ntwo\n\nthree\nfour\n").unwrap();
+        // This program, a test, lists nothing and ends.
+        let mut child = Child::start(["--list", "--exact", "no such test"], &log).unwrap();
+        child.process.wait().await.unwrap();
+        fs::write(&log, "one\ntwo\n\nthree\nfour\n").unwrap();
+        let words = child.last_words();
+        assert!(words.starts_with(&log.display().to_string()), "{words}");
+        assert!(
+            words.ends_with("ends with\n    two\n    three\n    four"),
+            "{words}"
+        );
+    }
 }
