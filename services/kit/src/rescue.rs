@@ -97,7 +97,7 @@ pub enum CallError {
         message: Cow<'static, str>,
     },
     /// Fields of the request break rules.
-    #[error("the request breaks {} rule(s)", .0.len())]
+    #[error("{}", named(.0))]
     CallerInvalid(Vec<Violation>),
     /// A certificate of this city, but not its gateway's.
     #[error("services answer only their own city's gateway")]
@@ -185,7 +185,7 @@ pub fn rescue(error: CallError, domain: &'static str, exchange: Option<ExchangeI
     };
     let metadata: HashMap<_, _> = exchange.into_iter().chain(rule).collect();
     details.set_error_info(reason, domain, metadata);
-    Status::with_error_details(code, message(&error), details)
+    Status::with_error_details(code, error.to_string(), details)
 }
 
 /// Code and name of a reason of the network's table.
@@ -204,10 +204,8 @@ fn field_violation(violation: &Violation) -> FieldViolation {
     pair
 }
 
-fn message(error: &CallError) -> String {
-    let CallError::CallerInvalid(violations) = error else {
-        return error.to_string();
-    };
+/// The first fields with their rules.
+fn named(violations: &[Violation]) -> String {
     let mut text = String::new();
     for violation in violations.iter().take(NAMED) {
         if !text.is_empty() {

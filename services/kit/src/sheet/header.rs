@@ -2,6 +2,9 @@
 
 use super::{SheetColumn, SheetError};
 
+/// Characters that are shown of an unknown name.
+const MOST_SHOWN: usize = 40;
+
 /// Where each column of a file stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Places {
@@ -24,7 +27,7 @@ impl Places {
             let column = columns.iter().position(|column| is_named(column, name));
             match column.and_then(|column| places.get_mut(column)) {
                 Some(place) if *place == usize::MAX => *place = at,
-                _ => unknown.push(name.to_owned()),
+                _ => unknown.push(name.chars().take(MOST_SHOWN).collect()),
             }
         }
         let missing = columns
@@ -34,6 +37,10 @@ impl Places {
         let missing: Vec<_> = missing.map(|(column, _)| column.name.to_owned()).collect();
         if !unknown.is_empty() || !missing.is_empty() {
             let wanted: Vec<_> = columns.iter().map(described).collect();
+            if missing.len() == columns.len() {
+                // It is no header, and may be what somebody's record says.
+                unknown.clear();
+            }
             return Err(SheetError::Header {
                 wanted: wanted.join(", "),
                 missing,

@@ -128,6 +128,19 @@ fn a_header_with_unknown_columns_is_told_what_is_known() {
 }
 
 #[test]
+fn a_first_line_that_is_no_header_is_not_shown() {
+    let error = csv_rows("370202199001010007,测试子安,1990-01-01\n".as_bytes()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the header must name these columns once each: number (AAC002, 社会保障号码), name (AAC003, 姓名), day; \
+         missing: number, name, day"
+    );
+    let long = format!("number,name,day,{}\n", "x".repeat(99));
+    let error = csv_rows(long.as_bytes()).unwrap_err().to_string();
+    assert!(error.ends_with(&format!(": {}", "x".repeat(40))), "{error}");
+}
+
+#[test]
 fn a_line_of_another_form_is_named() {
     let mut bytes = b"number,name,day\n1,2\n1,".to_vec();
     bytes.extend_from_slice(b"\xB2,3\n");
