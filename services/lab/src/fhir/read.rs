@@ -1,5 +1,7 @@
 //! A FHIR R4 bundle, read element by element. Reading takes elements away; what is left at the end is what the service does not hold.
 
+use std::collections::HashSet;
+
 use banqiao_proto::lab::v1::{
     Actor, Coding, Comparator, Concept, Identifier, Patient, Quantity, ReferenceInterval, Report,
     ReportStatus, Result as LabResult, Sex, result::Value,
@@ -61,17 +63,21 @@ pub fn read(resource: &[u8]) -> Result<FhirReports, FhirError> {
     if places.is_empty() {
         return Err(FhirError::NoReport);
     }
+    reader.shares = places.len() > 1;
     let reports = places
         .into_iter()
         .map(|place| reader.report(place))
         .collect();
     for resource in std::mem::take(&mut reader.resources) {
-        reader.left(resource.element);
+        if !resource.read {
+            reader.left(resource.element);
+        }
     }
-    Ok(FhirReports {
-        reports,
-        unheld: reader.unheld,
-    })
+    // What is read for several reports or results is listed once.
+    let mut listed = HashSet::new();
+    let mut unheld = reader.unheld;
+    unheld.retain(|path| listed.insert(path.clone()));
+    Ok(FhirReports { reports, unheld })
 }
 
 /// An object that is being read.
@@ -148,12 +154,17 @@ struct Resource {
     kind: String,
     /// By which references name it.
     names: Vec<String>,
+    /// Nothing any more once it was taken.
     element: Element,
+    /// A report or a result was made of it.
+    read: bool,
 }
 
 #[derive(Default)]
 struct Reader {
     resources: Vec<Resource>,
+    /// Several reports may be about one patient, and of one result.
+    shares: bool,
     unheld: Vec<String>,
 }
 
@@ -210,10 +221,12 @@ impl Reader {
             kind: kind.to_owned(),
             names,
             element,
+            read: false,
         });
     }
 
-    /// Takes a resource of a kind that a reference names.
+    /// A resource of a kind that a reference names: its own copy where others may name it too, as results do their specimen; none where
+    /// another reference took it.
     fn resolve(&mut self, kind: &str, reference: &str) -> Option<Element> {
         let named = |one: &&mut Resource| {
             one.kind == kind
@@ -223,7 +236,12 @@ impl Reader {
                     .any(|name| !name.is_empty() && name == reference)
         };
         let found = self.resources.iter_mut().find(named)?;
-        Some(std::mem::take(&mut found.element))
+        let again = std::mem::replace(&mut found.read, true);
+        if self.shares || kind == "Specimen" {
+            Some(found.element.clone())
+        } else {
+            (!again).then(|| std::mem::take(&mut found.element))
+        }
     }
 
     /// Writes down what is left of an element.
@@ -237,6 +255,7 @@ impl Reader {
         let Some(resource) = self.resources.get_mut(place) else {
             return Report::default();
         };
+        resource.read = true;
         let mut element = std::mem::take(&mut resource.element);
         let mut report = Report {
             status: status(&mut element),
@@ -527,7 +546,7 @@ fn status(element: &mut Element) -> i32 {
     status.unwrap_or(ReportStatus::Unspecified).into()
 }
 
-/// The time of collection: the moment, or the beginning of the period.
+/// The time of collection. A period is not held: which of its moments counts is not said.
 fn effective(element: &mut Element) -> Option<prost_types::Timestamp> {
     element.parsed("effectiveDateTime", instant)
 }

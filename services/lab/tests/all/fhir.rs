@@ -13,6 +13,7 @@ use crate::scene::{DAY, DOCTOR, Scene, codes, report, search};
 
 const BLOOD: &str = include_str!("../fhir/hl7-r4-f001-bloodexam.json");
 const CULTURE: &str = include_str!("../fhir/hl7-r4-f202-bloodculture.json");
+const BIOCHEMISTRY: &str = include_str!("../fhir/cn-biochemistry.json");
 
 /// What only the service adds is not read back.
 fn as_sent(report: &Report) -> Report {
@@ -64,43 +65,99 @@ fn is_structure(path: &str) -> bool {
         || (path.contains(".result[") && path.ends_with(".reference"))
 }
 
+/// Reads an example of one report, and shows that every value of it comes back, or was told as not held.
+fn comes_back(example: &str, results: usize) -> Vec<String> {
+    let read = read_fhir(example.as_bytes()).unwrap();
+    assert_eq!(
+        (read.reports.len(), read.reports[0].results.len()),
+        (1, results)
+    );
+    assert_eq!(there_and_back(&read.reports[0]), read.reports[0]);
+    let original: Json = serde_json::from_str(example).unwrap();
+    let without = read.unheld.iter().map(String::as_str).collect();
+    let mut held = Vec::new();
+    leaves("Bundle", &original, &without, &mut held);
+    let written: Json = serde_json::from_str(&write_fhir(&read.reports[0])).unwrap();
+    let mut found = Vec::new();
+    leaves("Bundle", &written, &BTreeSet::new(), &mut found);
+    let found: BTreeSet<_> = found.into_iter().map(|(_, value)| value).collect();
+    let held: Vec<_> = held
+        .into_iter()
+        .filter(|(path, value)| !is_structure(path) && !value.starts_with("urn:uuid:"))
+        .collect();
+    assert!(held.len() > results * 10, "{}", held.len());
+    for (path, value) in held {
+        assert!(
+            found.contains(&value),
+            "{path} = {value} is lost and was not told"
+        );
+    }
+    read.unheld
+}
+
 #[test]
 fn hl7s_own_examples_come_back_with_all_but_what_is_told() {
     for (example, results, untold) in [
         (BLOOD, 5, "Bundle.entry[2].resource.effectivePeriod"),
         (CULTURE, 1, "Bundle.entry[0].resource.conclusionCode"),
     ] {
-        let read = read_fhir(example.as_bytes()).unwrap();
-        assert_eq!(
-            (read.reports.len(), read.reports[0].results.len()),
-            (1, results)
-        );
-        assert!(
-            read.unheld.iter().any(|path| path == untold),
-            "{:?}",
-            read.unheld
-        );
-        assert_eq!(there_and_back(&read.reports[0]), read.reports[0]);
-        let original: Json = serde_json::from_str(example).unwrap();
-        let without = read.unheld.iter().map(String::as_str).collect();
-        let mut held = Vec::new();
-        leaves("Bundle", &original, &without, &mut held);
-        let written: Json = serde_json::from_str(&write_fhir(&read.reports[0])).unwrap();
-        let mut found = Vec::new();
-        leaves("Bundle", &written, &BTreeSet::new(), &mut found);
-        let found: BTreeSet<_> = found.into_iter().map(|(_, value)| value).collect();
-        let held: Vec<_> = held
-            .into_iter()
-            .filter(|(path, _)| !is_structure(path))
-            .collect();
-        assert!(held.len() > results * 10, "{}", held.len());
-        for (path, value) in held {
-            assert!(
-                found.contains(&value),
-                "{path} = {value} is lost and was not told"
-            );
-        }
+        let unheld = comes_back(example, results);
+        assert!(unheld.iter().any(|path| path == untold), "{unheld:?}");
     }
+}
+
+#[test]
+fn a_chinese_laboratorys_report_comes_back_whole() {
+    assert_eq!(comes_back(BIOCHEMISTRY, 3), Vec::<String>::new());
+    let read = read_fhir(BIOCHEMISTRY.as_bytes()).unwrap();
+    // All results name one specimen.
+    for result in &read.reports[0].results {
+        assert_eq!(result.specimen.as_ref().unwrap().text, "血清");
+    }
+}
+
+#[test]
+fn reports_of_one_bundle_may_share_patient_and_results() {
+    let mut bundle: Json = serde_json::from_str(BIOCHEMISTRY).unwrap();
+    let entries = bundle["entry"].as_array_mut().unwrap();
+    let mut second = entries[0].clone();
+    second["fullUrl"] = "urn:uuid:0b2f0c5e-5f0b-4b7e-9d1a-4a4a3f2e0007".into();
+    second["resource"]["identifier"][0]["value"] = "SH20261120-0043".into();
+    entries.push(second);
+    entries[1]["resource"]["maritalStatus"] = "M".into();
+    let read = read_fhir(bundle.to_string().as_bytes()).unwrap();
+    let [first, second] = read.reports.as_slice() else {
+        panic!("two reports")
+    };
+    assert_eq!(second.report_number, "SH20261120-0043");
+    assert_eq!(
+        (&first.patient, &first.results),
+        (&second.patient, &second.results)
+    );
+    assert_eq!(first.patient.as_ref().unwrap().name, "测试子安");
+    // What the patient has and the service does not hold is told once.
+    assert_eq!(read.unheld, ["Bundle.entry[1].resource.maritalStatus"]);
+}
+
+pub(crate) async fn a_chinese_laboratorys_report_is_published_with_its_normalised_values(
+    scene: Scene,
+) {
+    let sent = read_fhir(BIOCHEMISTRY.as_bytes()).unwrap().reports;
+    let outcomes = scene.publish(&sent).await;
+    assert!(
+        matches!(outcomes[0], LineOutcome::Created(_)),
+        "{outcomes:?}"
+    );
+    let found = scene.find(&search(&sent[0]), DOCTOR).await.remove(0).report;
+    assert_eq!(as_sent(&found), sent[0]);
+    let items: Vec<_> = found
+        .results
+        .iter()
+        .map(|one| one.item_code.as_str())
+        .collect();
+    assert_eq!(items[0], "1500104A");
+    assert_eq!(items[2], "");
+    assert_eq!(found.results[0].normalised.as_ref().unwrap().value, "61.0");
 }
 
 #[test]

@@ -56,6 +56,7 @@ suite! {
     decisions::decisions_and_deliveries_cannot_be_rewritten,
     fhir::a_bundle_is_published_and_read_back_as_it_was_sent,
     fhir::a_foreign_example_is_refused_with_every_fault,
+    fhir::a_chinese_laboratorys_report_is_published_with_its_normalised_values,
     finding::a_patients_reports_come_newest_first_within_items_and_window,
     finding::cancelled_reports_come_only_when_asked_for,
     finding::a_report_is_read_by_institution_and_number,
