@@ -31,6 +31,8 @@ mod quality;
 mod recognition;
 #[path = "all/referrals.rs"]
 mod referrals;
+#[path = "all/report_faults.rs"]
+mod report_faults;
 #[path = "all/rules.rs"]
 mod rules;
 #[path = "all/scene.rs"]

@@ -2,11 +2,12 @@
 
 use banqiao_kit::DatabaseUrl;
 use banqiao_lab::{LineOutcome, Publisher};
-use banqiao_proto::lab::v1::{Coding, Quantity, Report, ReportStatus, Result, result::Value};
+use banqiao_proto::lab::v1::{Quantity, Report, ReportStatus, result::Value};
 use futures_util::future::join_all;
 
-use crate::scene::{
-    DAY, DOCTOR, HOUR, LABORATORY, NOON, Scene, codes, corrected, publish, report, search, time,
+use crate::{
+    report_faults::{BOUNDS, Change, FAULTS},
+    scene::{DAY, DOCTOR, LABORATORY, Scene, codes, corrected, publish, report, search},
 };
 
 pub(crate) async fn a_report_is_published_once(scene: Scene) {
@@ -27,206 +28,9 @@ pub(crate) async fn a_report_is_published_once(scene: Scene) {
     assert_eq!(outcomes[1], LineOutcome::Unchanged(1));
 }
 
-type Change = fn(&mut Report);
-
-/// Each possible fault of a report, with the field and the rule that its refusal names.
-const FAULTS: &[(Change, &str, &str)] = &[
-    (
-        |r| r.institution.clear(),
-        "institution",
-        "CREDIT_CODE_LENGTH",
-    ),
-    (
-        |r| r.institution = "91350100M000100Y44".into(),
-        "institution",
-        "CREDIT_CODE_CHECK",
-    ),
-    (
-        |r| r.institution = "91350100M000100Y43".into(),
-        "institution",
-        "INSTITUTION_UNKNOWN",
-    ),
-    (
-        |r| r.institution = other_city(),
-        "institution",
-        "OTHER_CITY",
-    ),
-    (
-        |r| r.report_number.clear(),
-        "report_number",
-        "REPORT_NUMBER",
-    ),
-    (
-        |r| r.report_number = "报告1".into(),
-        "report_number",
-        "REPORT_NUMBER",
-    ),
-    (
-        |r| r.report_number = "1".repeat(51),
-        "report_number",
-        "REPORT_NUMBER",
-    ),
-    (|r| r.status = 0, "status", "REPORT_STATUS"),
-    (|r| r.status = 99, "status", "REPORT_STATUS"),
-    (|r| r.patient = None, "patient", "PATIENT_MISSING"),
-    (
-        |r| patient(r).citizen_id.clear(),
-        "patient.citizen_id",
-        "CITIZEN_ID_LENGTH",
-    ),
-    (
-        |r| patient(r).citizen_id = "370202199001010008".into(),
-        "patient.citizen_id",
-        "CITIZEN_ID_CHECK_DIGIT",
-    ),
-    (
-        |r| patient(r).name = " ".into(),
-        "patient.name",
-        "PATIENT_NAME",
-    ),
-    (
-        |r| patient(r).name = "a\u{7}".into(),
-        "patient.name",
-        "PATIENT_NAME",
-    ),
-    (|r| patient(r).sex = 9, "patient.sex", "SEX"),
-    (
-        |r| patient(r).birth_date = "1949-12-31".into(),
-        "patient.birth_date",
-        "BIRTH_DATE",
-    ),
-    (|r| r.collected_at = None, "collected_at", "TIME"),
-    (
-        |r| r.collected_at.as_mut().unwrap().nanos = -1,
-        "collected_at",
-        "TIME",
-    ),
-    (|r| r.collected_at = time(-DAY), "collected_at", "TIME"),
-    (|r| r.issued_at = time(NOON + HOUR), "issued_at", "TIME"),
-    (
-        |r| r.issued_at = time(NOON - 2 * DAY),
-        "issued_at",
-        "ISSUED_BEFORE_COLLECTED",
-    ),
-    (|r| r.results.clear(), "results", "RESULTS"),
-    (
-        |r| r.results = vec![Result::default(); 501],
-        "results",
-        "RESULTS",
-    ),
-    (
-        |r| r.results[1].code = None,
-        "results[1].code",
-        "RESULT_CODE",
-    ),
-    (
-        |r| coding(r, 1).code = "6690-3".into(),
-        "results[0].code.codings[1].code",
-        "LOINC_CHECK_DIGIT",
-    ),
-    (
-        |r| coding(r, 0).code = "0100101".into(),
-        "results[0].code.codings[0].code",
-        "ITEM_CODE",
-    ),
-    (
-        |r| coding(r, 0).code = "6690-2".into(),
-        "results[0].code.codings[0].code",
-        "ITEM_CODE",
-    ),
-    (
-        |r| coding(r, 0).code = "0100201A".into(),
-        "results[0].code",
-        "CODES_DISAGREE",
-    ),
-    (
-        |r| r.results[0].value = None,
-        "results[0].value",
-        "VALUE_MISSING",
-    ),
-    (
-        |r| r.results[0].value = Some(Value::Text(" ".into())),
-        "results[0].value",
-        "VALUE_MISSING",
-    ),
-    (
-        |r| quantity(r).value = "1e3".into(),
-        "results[0].quantity.value",
-        "DECIMAL",
-    ),
-    (
-        |r| quantity(r).value = "<5".into(),
-        "results[0].quantity.value",
-        "DECIMAL",
-    ),
-    (
-        |r| quantity(r).comparator = 7,
-        "results[0].quantity.comparator",
-        "COMPARATOR",
-    ),
-    (
-        |r| {
-            *quantity(r) = Quantity {
-                value: "1".into(),
-                ..Quantity::default()
-            }
-        },
-        "results[0].quantity.unit",
-        "UNIT_MISSING",
-    ),
-    (
-        |r| r.results[0].status = 77,
-        "results[0].status",
-        "REPORT_STATUS",
-    ),
-    (
-        |r| low(r).value = "abc".into(),
-        "results[0].intervals[0].low.value",
-        "DECIMAL",
-    ),
-    (
-        |r| low(r).value = "9999".into(),
-        "results[0].intervals[0]",
-        "INTERVAL_ORDER",
-    ),
-    (|r| r.conclusion = "x".repeat(8_001), "conclusion", "TEXT"),
-    (
-        |r| r.results[0].comments = vec![String::new(); 21],
-        "results[0].comments",
-        "LIST",
-    ),
-];
-
-fn other_city() -> String {
-    let institutions = crate::scene::institutions();
-    let other = institutions
-        .iter()
-        .find(|one| one.city != crate::scene::qingdao());
-    other.unwrap().credit_code.to_string()
-}
-
-fn patient(report: &mut Report) -> &mut banqiao_proto::lab::v1::Patient {
-    report.patient.as_mut().unwrap()
-}
-
-fn coding(report: &mut Report, place: usize) -> &mut Coding {
-    &mut report.results[0].code.as_mut().unwrap().codings[place]
-}
-
-fn quantity(report: &mut Report) -> &mut Quantity {
-    match &mut report.results[0].value {
-        Some(Value::Quantity(quantity)) => quantity,
-        _ => panic!("no quantity"),
-    }
-}
-
-fn low(report: &mut Report) -> &mut Quantity {
-    report.results[0].intervals[0].low.as_mut().unwrap()
-}
-
 pub(crate) async fn each_fault_names_field_and_rule_and_the_other_lines_go_through(scene: Scene) {
     let mut lines = Vec::new();
-    for (index, (change, ..)) in (0..).zip(FAULTS) {
+    for (index, (change, ..)) in (0..).zip(FAULTS.iter().chain(BOUNDS)) {
         // Item 0 of the catalogue has an interval with both bounds.
         let mut faulty = report(0, index, DAY);
         faulty.report_number = format!("F{index}");
@@ -235,7 +39,7 @@ pub(crate) async fn each_fault_names_field_and_rule_and_the_other_lines_go_throu
         lines.push(report(1_000 + index, index, DAY));
     }
     let outcomes = scene.publish(&lines).await;
-    for (pair, (_, field, code)) in outcomes.chunks(2).zip(FAULTS) {
+    for (pair, (_, field, code)) in outcomes.chunks(2).zip(FAULTS.iter().chain(BOUNDS)) {
         assert_eq!(codes(&pair[0]), [(*field, *code)]);
         assert!(matches!(pair[1], LineOutcome::Created(_)));
     }
@@ -458,10 +262,7 @@ pub(crate) async fn versions_readings_and_changes_cannot_be_rewritten(scene: Sce
     }
 }
 
-pub(crate) async fn execute(
-    scene: &Scene,
-    statement: &'static str,
-) -> std::result::Result<(), sqlx::Error> {
+pub(crate) async fn execute(scene: &Scene, statement: &'static str) -> Result<(), sqlx::Error> {
     match &scene.settings.url {
         DatabaseUrl::Postgres(url) => {
             let pool = sqlx::PgPool::connect(url).await?;
