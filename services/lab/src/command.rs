@@ -13,11 +13,15 @@ use banqiao_directory::Clock;
 use banqiao_kit::Violation;
 use banqiao_lab::{
     FhirError, LabConfig, LineOutcome, PUBLISH_BATCH, PublishCounts, Publisher, Reports, Store,
-    read_fhir,
+    StoreError, read_fhir,
 };
 use banqiao_proto::lab::v1::Report;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
+/// What some programs begin a file in UTF-8 with (U+FEFF).
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Longest line: a bundle of some thousand reports.
 const MAX_LINE: u64 = 4 * 1024 * 1024;
 
@@ -46,11 +50,14 @@ pub(crate) async fn import(
         counts: PublishCounts::default(),
         unheld: 0,
         batch: Vec::with_capacity(PUBLISH_BATCH),
+        tasks: TaskTracker::new(),
+        written: None,
     };
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
-        let read = (&mut file).take(MAX_LINE).read_until(b'\n', &mut line)?;
+        let read = (&mut file).take(MAX_LINE).read_until(b'\n', &mut line);
+        let read = read.with_context(|| format!("cannot read {}", path.display()))?;
         if read == 0 {
             break;
         }
@@ -58,7 +65,11 @@ pub(crate) async fn import(
             line.ends_with(b"\n") || u64::try_from(read)? < MAX_LINE,
             "line {number} is longer than {MAX_LINE} bytes"
         );
-        import.line(number, &line)?;
+        let text = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(text) if number == 1 => text,
+            _ => &line,
+        };
+        import.line(number, text)?;
         if import.batch.len() >= PUBLISH_BATCH {
             import.publish().await?;
         }
@@ -66,6 +77,7 @@ pub(crate) async fn import(
         bar.set_message(format!("{} refused", import.counts.refused));
     }
     import.publish().await?;
+    import.settle().await?;
     bar.finish_and_clear();
     import.finish(json).await
 }
@@ -78,6 +90,9 @@ fn progress(bytes: u64) -> anyhow::Result<ProgressBar> {
     Ok(bar)
 }
 
+/// What became of each line of a batch.
+type Written = Result<Vec<(u64, LineOutcome)>, StoreError>;
+
 /// An import under way.
 struct Import<'a> {
     reports: Reports,
@@ -89,6 +104,9 @@ struct Import<'a> {
     unheld: usize,
     /// Line and report.
     batch: Vec<(u64, Option<Report>)>,
+    tasks: TaskTracker,
+    /// The batch that is written while the next one is read: parsing and the database need not wait for each other.
+    written: Option<JoinHandle<Written>>,
 }
 
 impl Import<'_> {
@@ -118,10 +136,24 @@ impl Import<'_> {
         Ok(())
     }
 
+    /// Begins to write the batch, after the one before it: a later line may supersede an earlier one.
     async fn publish(&mut self) -> anyhow::Result<()> {
-        let (numbers, reports): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
-        let outcomes = self.reports.publish(&reports, &Publisher::Operator).await?;
-        for (number, outcome) in numbers.into_iter().zip(outcomes) {
+        self.settle().await?;
+        let (numbers, lines): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
+        let reports = self.reports.clone();
+        self.written = Some(self.tasks.spawn(async move {
+            let outcomes = reports.publish(&lines, &Publisher::Operator).await?;
+            Ok(numbers.into_iter().zip(outcomes).collect())
+        }));
+        Ok(())
+    }
+
+    /// Waits for the batch that is being written, and counts what became of it.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let Some(written) = self.written.take() else {
+            return Ok(());
+        };
+        for (number, outcome) in written.await?? {
             self.counts.add(&outcome);
             if let LineOutcome::Refused(faults) = outcome {
                 for Violation { field, rule } in faults {

@@ -47,6 +47,10 @@ const MIGRATIONS: Migrations = Migrations {
             "referrals",
             include_str!("../migrations/postgres/0005_referrals.sql"),
         ),
+        (
+            "statistics",
+            include_str!("../migrations/postgres/0006_statistics.sql"),
+        ),
     ],
     sqlite: &[
         (
@@ -70,6 +74,10 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "referrals",
             include_str!("../migrations/sqlite/0005_referrals.sql"),
+        ),
+        (
+            "statistics",
+            include_str!("../migrations/sqlite/0006_statistics.sql"),
         ),
     ],
 };

@@ -91,15 +91,12 @@ pub fn marks(rounds: &[JudgedRound], level: Level) -> Vec<ItemMark> {
             continue;
         }
         let follows = |later: &&JudgedRound| {
-            (&later.item, &later.scheme, later.scope, &later.scope_code)
-                == (
-                    &judged.item,
-                    &judged.scheme,
-                    judged.scope,
-                    &judged.scope_code,
-                )
+            (&later.scheme, later.scope, &later.scope_code)
+                == (&judged.scheme, judged.scope, &judged.scope_code)
         };
-        let later = rounds.iter().skip(place + 1).filter(follows);
+        let of_item = rounds.iter().skip(place + 1);
+        let of_item = of_item.take_while(|later| later.item == judged.item);
+        let later = of_item.filter(follows);
         let next = later.map(|later| later.evaluated_at_us).min();
         let from_us = judged.evaluated_at_us;
         let until_us = months_after(from_us).min(next.unwrap_or(i64::MAX));

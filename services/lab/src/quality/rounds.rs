@@ -141,8 +141,10 @@ impl Rounds {
         let Some(institution) = institution.filter(|_| faults.is_empty()) else {
             return Err(CallError::CallerInvalid(faults.into_vec()));
         };
-        let rounds = self.store.judged_rounds(institution.credit_code, &codes);
-        let marks = marks(&rounds.await?, institution.level);
+        let code = institution.credit_code;
+        let rounds = self.store.judged_rounds(&[code], &codes).await?;
+        let rounds = rounds.get(&code).map_or(&[][..], Vec::as_slice);
+        let marks = marks(rounds, institution.level);
         Ok(marks.iter().map(ItemMark::listed).collect())
     }
 
@@ -166,32 +168,30 @@ impl Reports {
     /// # Errors
     /// See [`StoreError`].
     pub(crate) async fn put_marks(&self, reports: &mut [StoredReport]) -> Result<(), StoreError> {
-        let mut named: BTreeMap<CreditCode, BTreeSet<ItemCode>> = BTreeMap::new();
+        let (mut named, mut items) = (BTreeSet::new(), BTreeSet::new());
         for Report {
             institution,
             results,
             ..
         } in reports.iter().map(|stored| &stored.report)
         {
-            if let Ok(institution) = CreditCode::parse(institution) {
-                let items = results
-                    .iter()
-                    .filter_map(|result| ItemCode::parse(&result.item_code).ok());
-                named.entry(institution).or_default().extend(items);
-            }
+            named.extend(CreditCode::parse(institution));
+            let codes = results.iter().map(|result| &result.item_code);
+            items.extend(codes.filter_map(|code| ItemCode::parse(code).ok()));
         }
-        let mut known: BTreeMap<String, Vec<ItemMark>> = BTreeMap::new();
-        for (code, items) in named {
-            if let Some(institution) = self.institutions().of(code)
-                && !items.is_empty()
-            {
-                let rounds = self
-                    .store()
-                    .judged_rounds(code, &Vec::from_iter(items))
-                    .await?;
-                known.insert(code.to_string(), marks(&rounds, institution.level));
-            }
+        // Without an item there is no mark; the store would take it for all of them.
+        if named.is_empty() || items.is_empty() {
+            return Ok(());
         }
+        let (named, items) = (Vec::from_iter(named), Vec::from_iter(items));
+        let judged = self.store().judged_rounds(&named, &items).await?;
+        let known: BTreeMap<String, Vec<ItemMark>> = judged
+            .iter()
+            .filter_map(|(code, rounds)| {
+                let level = self.institutions().of(*code)?.level;
+                Some((code.to_string(), marks(rounds, level)))
+            })
+            .collect();
         for report in reports.iter_mut().map(|stored| &mut stored.report) {
             let issued_us = report.issued_at.as_ref().and_then(microseconds);
             let (Some(marks), Some(issued_us)) = (known.get(&report.institution), issued_us) else {

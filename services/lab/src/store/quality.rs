@@ -4,6 +4,8 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::collections::BTreeMap;
+
 use banqiao_directory::SpiffeId;
 use banqiao_kit::{Database, identifier::CreditCode};
 use banqiao_proto::lab::v1::QualityRound;
@@ -168,18 +170,25 @@ impl Store {
         }
     }
 
-    /// The evaluated rounds of items (empty: all), with what an institution reached in them, by item and closing time.
+    /// The evaluated rounds of items (empty: all), with what each of the institutions reached in them, by item and closing time. One
+    /// question, however many institutions.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn judged_rounds(
         &self,
-        institution: CreditCode,
+        institutions: &[CreditCode],
         items: &[ItemCode],
-    ) -> Result<Vec<JudgedRound>, StoreError> {
-        match &self.database {
-            Database::Postgres(pool) => postgres::judged(pool, institution, items).await,
-            Database::Sqlite(database) => sqlite::judged(database, institution, items).await,
+    ) -> Result<BTreeMap<CreditCode, Vec<JudgedRound>>, StoreError> {
+        let rows = match &self.database {
+            Database::Postgres(pool) => postgres::judged(pool, institutions, items).await,
+            Database::Sqlite(database) => sqlite::judged(database, institutions, items).await,
+        }?;
+        let mut judged: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for row in rows {
+            let (institution, round) = row.try_into()?;
+            judged.entry(institution).or_default().push(round);
         }
+        Ok(judged)
     }
 }

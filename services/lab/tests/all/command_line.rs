@@ -185,6 +185,62 @@ fn rounds_and_results_are_imported_once_and_what_is_refused_is_listed() {
 }
 
 #[test]
+fn files_of_another_kind_are_told_by_name_and_show_nothing_of_what_they_hold() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    fs::write(
+        at.join("institutions.tsv"),
+        lab(&["institutions"], at).stdout,
+    )
+    .unwrap();
+    fs::write(at.join("lab.toml"), config_text("sqlite://lab.db")).unwrap();
+    let run = |command: &str, what: &str| lab(&[command, what, "--config", "lab.toml"], at);
+    let reports = lab(&["generate", "--city", "370200", "--count", "2"], at).stdout;
+    // What some programs begin a file with is no part of its first line; lines may end as on Windows.
+    let marked = format!("\u{FEFF}{}", text(&reports).replace('\n', "\r\n"));
+    fs::write(at.join("marked.ndjson"), marked).unwrap();
+    let imported = run("import", "marked.ndjson");
+    assert!(imported.status.success(), "{}", text(&imported.stderr));
+    assert!(text(&imported.stdout).starts_with("2 new, "));
+    // Reports where a table should be, and a table without its header.
+    fs::write(at.join("rounds.csv"), &reports).unwrap();
+    fs::write(at.join("results.csv"), "R1,370202195001020004,x\n").unwrap();
+    let long = [b"{\"a\":\"".as_slice(), &[b'a'; 4 * 1024 * 1024]].concat();
+    fs::write(at.join("long.ndjson"), long).unwrap();
+    for (command, what, told) in [
+        ("import", "none.ndjson", "cannot open none.ndjson"),
+        ("import", ".", "cannot read .: "),
+        (
+            "import",
+            "long.ndjson",
+            "line 1 is longer than 4194304 bytes",
+        ),
+        (
+            "import-rounds",
+            "rounds.csv",
+            "cannot read rounds.csv: the header must name",
+        ),
+        (
+            "import-results",
+            "results.csv",
+            "cannot read results.csv: the header must name",
+        ),
+        ("evaluate-round", "", "round_id: "),
+        (
+            "evaluate-round",
+            "R9",
+            "this city's service has no such round",
+        ),
+    ] {
+        let refused = run(command, what);
+        assert_eq!(refused.status.code(), Some(1), "{command} {what}");
+        let said = text(&refused.stderr);
+        assert!(said.contains(told), "{command} {what}: {said}");
+        assert!(!said.contains("1950") && !said.contains("测试"), "{said}");
+    }
+}
+
+#[test]
 fn the_sample_configuration_is_sound() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/lab.toml");
     banqiao_lab::LabConfig::read(&deploy).unwrap();

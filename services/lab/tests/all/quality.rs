@@ -508,10 +508,10 @@ pub(crate) async fn marks_follow_from_passed_rounds_and_never_from_the_sender(sc
     let judged = scene
         .reports
         .store()
-        .judged_rounds(first.credit_code, &[])
+        .judged_rounds(&[first.credit_code], &[])
         .await
         .unwrap();
-    let computed: Vec<ItemMark> = marks(&judged, first.level);
+    let computed: Vec<ItemMark> = marks(&judged[&first.credit_code], first.level);
     assert!(
         computed[0].is_in_force(NOON + DAY) && !computed[0].is_in_force(NOON + 31 * DAY + HOUR)
     );

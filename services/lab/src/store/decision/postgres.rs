@@ -124,28 +124,67 @@ pub(super) async fn of_side(
     rows.into_iter().map(StoredDecision::try_from).collect()
 }
 
-/// `$1`: whether decisions count for the institution of the report.
+/// The decisions of a side that count: the last one of each institution about a result within the time. The side's column stands in the
+/// text, not in a parameter, so that its index is used.
+macro_rules! counting {
+    ($side:literal) => {
+        concat!(
+            $side,
+            " = ANY($1) AND (cardinality($2::text[]) = 0 OR d.item_code = ANY($2)) \
+             AND d.decided_at >= $3 AND d.decided_at < $4 \
+             AND NOT EXISTS (SELECT 1 FROM decision l WHERE l.report_institution = d.report_institution \
+             AND l.report_number = d.report_number AND l.item_code = d.item_code AND l.institution = d.institution \
+             AND l.seq > d.seq AND l.decided_at >= $3 AND l.decided_at < $4)"
+        )
+    };
+}
+
+macro_rules! counts {
+    ($side:literal) => {
+        concat!(
+            "SELECT ",
+            $side,
+            " AS counted_for, d.item_code, d.outcome, d.reason, count(*) AS number FROM decision d WHERE ",
+            counting!($side),
+            " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        )
+    };
+}
+
+macro_rules! draws {
+    ($side:literal) => {
+        concat!(
+            "SELECT counted_for, count(*) AS number FROM (SELECT ",
+            $side,
+            " AS counted_for FROM decision d WHERE ",
+            counting!($side),
+            " GROUP BY d.institution, d.report_institution, d.report_number \
+             HAVING bool_or(d.outcome = 1 AND d.item_code = ANY($5)) AND NOT bool_or(d.outcome = 2)) AS saved GROUP BY counted_for"
+        )
+    };
+}
+
 pub(super) async fn counts(
     pool: &PgPool,
     search: &DecisionCountSearch,
 ) -> Result<Vec<DecisionCount>, StoreError> {
-    let rows: Vec<CountRow> = sqlx::query_as(
-        "SELECT CASE WHEN $1 THEN d.report_institution ELSE d.institution END AS counted_for, d.item_code, d.outcome, d.reason, \
-         count(*) AS number FROM decision d \
-         WHERE CASE WHEN $1 THEN d.report_institution ELSE d.institution END = ANY($2) \
-         AND (cardinality($3::text[]) = 0 OR d.item_code = ANY($3)) AND d.decided_at >= $4 AND d.decided_at < $5 \
-         AND NOT EXISTS (SELECT 1 FROM decision l WHERE l.report_institution = d.report_institution \
-         AND l.report_number = d.report_number AND l.item_code = d.item_code AND l.institution = d.institution \
-         AND l.seq > d.seq AND l.decided_at >= $4 AND l.decided_at < $5) \
-         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
-    )
-    .bind(search.side == DecisionSide::Issued)
-    .bind(codes(&search.institutions))
-    .bind(search.items.iter().map(ItemCode::as_str).collect::<Vec<_>>())
-    .bind(search.from_us)
-    .bind(search.before_us)
-    .fetch_all(pool)
-    .await?;
+    let query = match search.side {
+        DecisionSide::Unspecified => sqlx::query_as(counts!("d.institution")),
+        DecisionSide::Issued => sqlx::query_as(counts!("d.report_institution")),
+    };
+    let rows: Vec<CountRow> = query
+        .bind(codes(&search.institutions))
+        .bind(
+            search
+                .items
+                .iter()
+                .map(ItemCode::as_str)
+                .collect::<Vec<_>>(),
+        )
+        .bind(search.from_us)
+        .bind(search.before_us)
+        .fetch_all(pool)
+        .await?;
     rows.into_iter().map(DecisionCount::try_from).collect()
 }
 
@@ -154,24 +193,24 @@ pub(super) async fn draws(
     search: &DecisionCountSearch,
     drawn: &[&ItemCode],
 ) -> Result<Vec<(CreditCode, u64)>, StoreError> {
-    let rows: Vec<DrawRow> = sqlx::query_as(
-        "SELECT counted_for, count(*) AS number FROM (SELECT CASE WHEN $1 THEN d.report_institution ELSE d.institution END AS counted_for \
-         FROM decision d WHERE CASE WHEN $1 THEN d.report_institution ELSE d.institution END = ANY($2) \
-         AND (cardinality($3::text[]) = 0 OR d.item_code = ANY($3)) AND d.decided_at >= $4 AND d.decided_at < $5 \
-         AND NOT EXISTS (SELECT 1 FROM decision l WHERE l.report_institution = d.report_institution \
-         AND l.report_number = d.report_number AND l.item_code = d.item_code AND l.institution = d.institution \
-         AND l.seq > d.seq AND l.decided_at >= $4 AND l.decided_at < $5) \
-         GROUP BY d.institution, d.report_institution, d.report_number \
-         HAVING bool_or(d.outcome = 1 AND d.item_code = ANY($6)) AND NOT bool_or(d.outcome = 2)) AS saved GROUP BY counted_for",
-    )
-    .bind(search.side == DecisionSide::Issued)
-    .bind(codes(&search.institutions))
-    .bind(search.items.iter().map(ItemCode::as_str).collect::<Vec<_>>())
-    .bind(search.from_us)
-    .bind(search.before_us)
-    .bind(drawn.iter().map(|item| item.as_str()).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
+    let query = match search.side {
+        DecisionSide::Unspecified => sqlx::query_as(draws!("d.institution")),
+        DecisionSide::Issued => sqlx::query_as(draws!("d.report_institution")),
+    };
+    let rows: Vec<DrawRow> = query
+        .bind(codes(&search.institutions))
+        .bind(
+            search
+                .items
+                .iter()
+                .map(ItemCode::as_str)
+                .collect::<Vec<_>>(),
+        )
+        .bind(search.from_us)
+        .bind(search.before_us)
+        .bind(drawn.iter().map(|item| item.as_str()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
 

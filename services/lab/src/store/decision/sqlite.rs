@@ -137,28 +137,61 @@ pub(super) async fn of_side(
     rows.into_iter().map(StoredDecision::try_from).collect()
 }
 
-/// `?1`: whether decisions count for the institution of the report.
+/// The decisions of a side that count: the last one of each institution about a result within the time. The side's column stands in the
+/// text, not in a parameter, so that its index is used.
+macro_rules! counting {
+    ($side:literal) => {
+        concat!(
+            $side,
+            " IN (SELECT value FROM json_each(?1)) AND (json_array_length(?2) = 0 OR d.item_code IN (SELECT value FROM json_each(?2))) \
+             AND d.decided_at >= ?3 AND d.decided_at < ?4 \
+             AND NOT EXISTS (SELECT 1 FROM decision l WHERE l.report_institution = d.report_institution \
+             AND l.report_number = d.report_number AND l.item_code = d.item_code AND l.institution = d.institution \
+             AND l.seq > d.seq AND l.decided_at >= ?3 AND l.decided_at < ?4)"
+        )
+    };
+}
+
+macro_rules! counts {
+    ($side:literal) => {
+        concat!(
+            "SELECT ",
+            $side,
+            " AS counted_for, d.item_code, d.outcome, d.reason, count(*) AS number FROM decision d WHERE ",
+            counting!($side),
+            " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        )
+    };
+}
+
+macro_rules! draws {
+    ($side:literal) => {
+        concat!(
+            "SELECT counted_for, count(*) AS number FROM (SELECT ",
+            $side,
+            " AS counted_for FROM decision d WHERE ",
+            counting!($side),
+            " GROUP BY d.institution, d.report_institution, d.report_number \
+             HAVING max(d.outcome = 1 AND d.item_code IN (SELECT value FROM json_each(?5))) AND NOT max(d.outcome = 2)) AS saved GROUP BY counted_for"
+        )
+    };
+}
+
 pub(super) async fn counts(
     database: &SqliteDatabase,
     search: &DecisionCountSearch,
 ) -> Result<Vec<DecisionCount>, StoreError> {
-    let rows: Vec<CountRow> = sqlx::query_as(
-        "SELECT CASE WHEN ?1 THEN d.report_institution ELSE d.institution END AS counted_for, d.item_code, d.outcome, d.reason, \
-         count(*) AS number FROM decision d \
-         WHERE CASE WHEN ?1 THEN d.report_institution ELSE d.institution END IN (SELECT value FROM json_each(?2)) \
-         AND (json_array_length(?3) = 0 OR d.item_code IN (SELECT value FROM json_each(?3))) AND d.decided_at >= ?4 AND d.decided_at < ?5 \
-         AND NOT EXISTS (SELECT 1 FROM decision l WHERE l.report_institution = d.report_institution \
-         AND l.report_number = d.report_number AND l.item_code = d.item_code AND l.institution = d.institution \
-         AND l.seq > d.seq AND l.decided_at >= ?4 AND l.decided_at < ?5) \
-         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
-    )
-    .bind(search.side == DecisionSide::Issued)
-    .bind(json(search.institutions.iter().map(CreditCode::as_str)))
-    .bind(json(search.items.iter().map(ItemCode::as_str)))
-    .bind(search.from_us)
-    .bind(search.before_us)
-    .fetch_all(database.readers())
-    .await?;
+    let query = match search.side {
+        DecisionSide::Unspecified => sqlx::query_as(counts!("d.institution")),
+        DecisionSide::Issued => sqlx::query_as(counts!("d.report_institution")),
+    };
+    let rows: Vec<CountRow> = query
+        .bind(json(search.institutions.iter().map(CreditCode::as_str)))
+        .bind(json(search.items.iter().map(ItemCode::as_str)))
+        .bind(search.from_us)
+        .bind(search.before_us)
+        .fetch_all(database.readers())
+        .await?;
     rows.into_iter().map(DecisionCount::try_from).collect()
 }
 
@@ -167,23 +200,17 @@ pub(super) async fn draws(
     search: &DecisionCountSearch,
     drawn: &[&ItemCode],
 ) -> Result<Vec<(CreditCode, u64)>, StoreError> {
-    let rows: Vec<DrawRow> = sqlx::query_as(
-        "SELECT counted_for, count(*) AS number FROM (SELECT CASE WHEN ?1 THEN d.report_institution ELSE d.institution END AS counted_for \
-         FROM decision d WHERE CASE WHEN ?1 THEN d.report_institution ELSE d.institution END IN (SELECT value FROM json_each(?2)) \
-         AND (json_array_length(?3) = 0 OR d.item_code IN (SELECT value FROM json_each(?3))) AND d.decided_at >= ?4 AND d.decided_at < ?5 \
-         AND NOT EXISTS (SELECT 1 FROM decision l WHERE l.report_institution = d.report_institution \
-         AND l.report_number = d.report_number AND l.item_code = d.item_code AND l.institution = d.institution \
-         AND l.seq > d.seq AND l.decided_at >= ?4 AND l.decided_at < ?5) \
-         GROUP BY d.institution, d.report_institution, d.report_number \
-         HAVING max(d.outcome = 1 AND d.item_code IN (SELECT value FROM json_each(?6))) AND NOT max(d.outcome = 2)) AS saved GROUP BY counted_for",
-    )
-    .bind(search.side == DecisionSide::Issued)
-    .bind(json(search.institutions.iter().map(CreditCode::as_str)))
-    .bind(json(search.items.iter().map(ItemCode::as_str)))
-    .bind(search.from_us)
-    .bind(search.before_us)
-    .bind(json(drawn.iter().map(|item| item.as_str())))
-    .fetch_all(database.readers())
-    .await?;
+    let query = match search.side {
+        DecisionSide::Unspecified => sqlx::query_as(draws!("d.institution")),
+        DecisionSide::Issued => sqlx::query_as(draws!("d.report_institution")),
+    };
+    let rows: Vec<DrawRow> = query
+        .bind(json(search.institutions.iter().map(CreditCode::as_str)))
+        .bind(json(search.items.iter().map(ItemCode::as_str)))
+        .bind(search.from_us)
+        .bind(search.before_us)
+        .bind(json(drawn.iter().map(|item| item.as_str())))
+        .fetch_all(database.readers())
+        .await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }

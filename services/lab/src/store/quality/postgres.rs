@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     catalogue::ItemCode,
-    quality::{JudgedRound, Round, RoundId, Score},
+    quality::{Round, RoundId, Score},
     store::StoreError,
 };
 
@@ -200,18 +200,17 @@ pub(super) async fn scores(pool: &PgPool, round: &RoundId) -> Result<Vec<Score>,
 
 pub(super) async fn judged(
     pool: &PgPool,
-    institution: CreditCode,
+    institutions: &[CreditCode],
     items: &[ItemCode],
-) -> Result<Vec<JudgedRound>, StoreError> {
-    let rows: Vec<JudgedRow> = sqlx::query_as(
-        "SELECT i.item_code, i.round_id, r.scheme, r.scope, r.scope_code, r.closes_at, d.evaluated_at, e.passed \
+) -> Result<Vec<JudgedRow>, StoreError> {
+    let rows = sqlx::query_as(
+        "SELECT o.judged_for, i.item_code, i.round_id, r.scheme, r.scope, r.scope_code, r.closes_at, d.evaluated_at, e.passed \
          FROM quality_item i JOIN quality_round r USING (round_id) JOIN quality_evaluated d USING (round_id) \
-         LEFT JOIN quality_evaluation e ON e.round_id = i.round_id AND e.item_code = i.item_code AND e.institution = $1 \
+         CROSS JOIN unnest($1::text[]) AS o (judged_for) LEFT JOIN quality_evaluation e \
+         ON e.round_id = i.round_id AND e.item_code = i.item_code AND e.institution = o.judged_for \
          WHERE cardinality($2::text[]) = 0 OR i.item_code = ANY($2) ORDER BY i.item_code, r.closes_at, i.round_id",
     )
-    .bind(institution.as_str())
-    .bind(items.iter().map(ItemCode::as_str).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
-    rows.into_iter().map(JudgedRound::try_from).collect()
+    .bind(institutions.iter().map(CreditCode::as_str).collect::<Vec<_>>())
+    .bind(items.iter().map(ItemCode::as_str).collect::<Vec<_>>());
+    Ok(rows.fetch_all(pool).await?)
 }

@@ -91,6 +91,7 @@ impl TryFrom<ScoreRow> for Score {
 
 #[derive(sqlx::FromRow)]
 pub(super) struct JudgedRow {
+    judged_for: String,
     item_code: String,
     round_id: String,
     scheme: String,
@@ -101,11 +102,11 @@ pub(super) struct JudgedRow {
     passed: Option<bool>,
 }
 
-impl TryFrom<JudgedRow> for JudgedRound {
+impl TryFrom<JudgedRow> for (CreditCode, JudgedRound) {
     type Error = StoreError;
 
     fn try_from(row: JudgedRow) -> Result<Self, StoreError> {
-        Ok(Self {
+        let round = JudgedRound {
             item: item(&row.item_code)?,
             round: round(&row.round_id)?,
             scheme: row.scheme,
@@ -115,7 +116,8 @@ impl TryFrom<JudgedRow> for JudgedRound {
             closes_at_us: row.closes_at,
             evaluated_at_us: row.evaluated_at,
             passed: row.passed,
-        })
+        };
+        Ok((institution(&row.judged_for)?, round))
     }
 }
 

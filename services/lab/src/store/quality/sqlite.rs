@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     catalogue::ItemCode,
-    quality::{JudgedRound, Round, RoundId, Score},
+    quality::{Round, RoundId, Score},
     store::StoreError,
 };
 
@@ -207,19 +207,18 @@ pub(super) async fn scores(
 
 pub(super) async fn judged(
     database: &SqliteDatabase,
-    institution: CreditCode,
+    institutions: &[CreditCode],
     items: &[ItemCode],
-) -> Result<Vec<JudgedRound>, StoreError> {
-    let rows: Vec<JudgedRow> = query_as(
-        "SELECT i.item_code, i.round_id, r.scheme, r.scope, r.scope_code, r.closes_at, d.evaluated_at, e.passed \
+) -> Result<Vec<JudgedRow>, StoreError> {
+    let rows = query_as(
+        "SELECT o.value AS judged_for, i.item_code, i.round_id, r.scheme, r.scope, r.scope_code, r.closes_at, d.evaluated_at, e.passed \
          FROM quality_item i JOIN quality_round r USING (round_id) JOIN quality_evaluated d USING (round_id) \
-         LEFT JOIN quality_evaluation e ON e.round_id = i.round_id AND e.item_code = i.item_code AND e.institution = ?1 \
+         JOIN json_each(?1) AS o LEFT JOIN quality_evaluation e \
+         ON e.round_id = i.round_id AND e.item_code = i.item_code AND e.institution = o.value \
          WHERE json_array_length(?2) = 0 OR i.item_code IN (SELECT value FROM json_each(?2)) \
          ORDER BY i.item_code, r.closes_at, i.round_id",
     )
-    .bind(institution.as_str())
-    .bind(json(items.iter().map(ItemCode::as_str)))
-    .fetch_all(database.readers())
-    .await?;
-    rows.into_iter().map(JudgedRound::try_from).collect()
+    .bind(json(institutions.iter().map(CreditCode::as_str)))
+    .bind(json(items.iter().map(ItemCode::as_str)));
+    Ok(rows.fetch_all(database.readers()).await?)
 }

@@ -1,4 +1,7 @@
 //! Reports on PostgreSQL. New ones go as arrays, one statement for all rows; the row of the head is taken after the reports.
+//!
+//! What is looked up by its key is looked up LATERAL with a LIMIT: one step into the primary key for each, whatever the planner thinks
+//! of the table's size. A plan that was made while the table was small is kept by the connection, and would read the whole of it later.
 
 use banqiao_directory::SpiffeId;
 use prost::Message;
@@ -24,8 +27,9 @@ pub(super) async fn heads(
 ) -> Result<Vec<ReportHead>, StoreError> {
     let (institutions, numbers) = columns(keys.iter().copied());
     let rows: Vec<HeadRow> = sqlx::query_as(
-        "SELECT institution, report_number, version, status, patient, issued_at, digest FROM report \
-         JOIN unnest($1::text[], $2::text[]) AS key (institution, report_number) USING (institution, report_number)",
+        "SELECT r.* FROM unnest($1::text[], $2::text[]) AS key (institution, report_number) CROSS JOIN LATERAL \
+         (SELECT institution, report_number, version, status, patient, issued_at, digest FROM report \
+         WHERE institution = key.institution AND report_number = key.report_number LIMIT 1) AS r",
     )
     .bind(institutions)
     .bind(numbers)
@@ -64,8 +68,9 @@ pub(super) async fn record_readings(
     let (institutions, numbers) = columns(keys.iter());
     sqlx::query(
         "INSERT INTO report_reading (client, institution, report_number, version, exchange, read_at) \
-         SELECT $1, institution, report_number, version, $2, $3 FROM report \
-         JOIN unnest($4::text[], $5::text[]) AS key (institution, report_number) USING (institution, report_number) \
+         SELECT $1, key.institution, key.report_number, r.version, $2, $3 \
+         FROM unnest($4::text[], $5::text[]) AS key (institution, report_number) CROSS JOIN LATERAL \
+         (SELECT version FROM report WHERE institution = key.institution AND report_number = key.report_number LIMIT 1) AS r \
          ON CONFLICT DO NOTHING",
     )
     .bind(reading.client.as_str())
@@ -84,9 +89,10 @@ pub(super) async fn reports(
 ) -> Result<Vec<StoredReport>, StoreError> {
     let (institutions, numbers) = columns(keys.iter());
     let rows: Vec<BodyRow> = sqlx::query_as(
-        "SELECT version, body FROM report \
-         JOIN unnest($1::text[], $2::text[]) AS key (institution, report_number) USING (institution, report_number) \
-         ORDER BY collected_at DESC, institution, report_number",
+        "SELECT r.version, r.body FROM unnest($1::text[], $2::text[]) AS key (institution, report_number) CROSS JOIN LATERAL \
+         (SELECT version, body, collected_at FROM report \
+         WHERE institution = key.institution AND report_number = key.report_number LIMIT 1) AS r \
+         ORDER BY r.collected_at DESC, key.institution, key.report_number",
     )
     .bind(institutions)
     .bind(numbers)
