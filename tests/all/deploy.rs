@@ -90,21 +90,29 @@ fn sample_of_a_gateway_is_sound() {
 }
 
 #[test]
-fn sample_of_a_card_service_is_sound() {
+fn samples_of_the_services_are_sound() {
     let network = Plan::cities(1).lay_out().unwrap();
     let city = &network.cities[0];
-    let folder = network.folder().join("card");
-    fs::create_dir(&folder).unwrap();
-    city.credential("hrss/card")
-        .unwrap()
-        .write(&folder, "card")
-        .unwrap();
-    fs::write(folder.join("ca.crt"), city.authority.pem()).unwrap();
-    fs::write(folder.join("crl.der"), city.authority.crl(86_400).unwrap()).unwrap();
-    let database = format!("sqlite://{}", folder.join("card.db").display());
-    let config = here("config/card.toml", &[("database.url", database)]);
-    fs::write(folder.join("card.toml"), config).unwrap();
-    check("banqiao-card", &folder, "card.toml");
+    for (name, system, files) in [
+        ("card", "hrss/card", &[][..]),
+        ("lab", "health/lab", &["lab-institutions.tsv"]),
+        ("item", "hall/item", &[]),
+    ] {
+        let folder = network.folder().join(name);
+        fs::create_dir(&folder).unwrap();
+        let credential = city.credential(system).unwrap();
+        credential.write(&folder, name).unwrap();
+        fs::write(folder.join("ca.crt"), city.authority.pem()).unwrap();
+        fs::write(folder.join("crl.der"), city.authority.crl(86_400).unwrap()).unwrap();
+        for file in files {
+            fs::write(folder.join(file), read(&format!("config/{file}"))).unwrap();
+        }
+        let database = format!("sqlite://{}", folder.join("service.db").display());
+        let sample = format!("{name}.toml");
+        let config = here(&format!("config/{sample}"), &[("database.url", database)]);
+        fs::write(folder.join(&sample), config).unwrap();
+        check(&format!("banqiao-{name}"), &folder, &sample);
+    }
 }
 
 #[test]
@@ -112,6 +120,8 @@ fn units_start_what_there_is() {
     for (unit, tool) in [
         ("banqiao-gateway", "banqiao"),
         ("banqiao-card", "banqiao-card"),
+        ("banqiao-lab", "banqiao-lab"),
+        ("banqiao-item", "banqiao-item"),
     ] {
         let text = read(&format!("systemd/{unit}.service"));
         let start = text

@@ -23,6 +23,8 @@ mod fhir;
 mod finding;
 #[path = "all/postgres.rs"]
 mod postgres;
+#[path = "all/process.rs"]
+mod process;
 #[path = "all/publishing.rs"]
 mod publishing;
 #[path = "all/quality.rs"]
