@@ -58,6 +58,8 @@ mod pension;
 mod receipts;
 #[path = "all/reconcile.rs"]
 mod reconcile;
+#[path = "all/referral.rs"]
+mod referral;
 #[path = "all/refusals.rs"]
 mod refusals;
 #[path = "all/restore.rs"]

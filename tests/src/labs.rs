@@ -69,6 +69,7 @@ impl Lab {
                 format!("sqlite://{}", folder.join("lab.db").display()),
             ),
             ("lab.institutions", "institutions.tsv".to_owned()),
+            ("lab.referral_sweep", "100ms".to_owned()),
             ("gateway.address", city.gateway().client.to_string()),
             ("telemetry.log_format", "json".to_owned()),
         ] {

@@ -33,7 +33,7 @@ use crate::{
     wire::Caller,
 };
 
-pub use laboratories::{EMR, LIS, QUALITY, RECOGNITION, REPORTS};
+pub use laboratories::{EMR, LIS, QUALITY, RECOGNITION, REFERRAL, REPORTS};
 
 /// The founding members: code, name, trust domain.
 pub const CITIES: [(&str, &str, &str); 5] = [

@@ -18,6 +18,9 @@ pub const QUALITY: &str = "banqiao.lab.v1.QualityService";
 /// Its recognition.
 pub const RECOGNITION: &str = "banqiao.lab.v1.RecognitionService";
 
+/// Its referrals.
+pub const REFERRAL: &str = "banqiao.lab.v1.ReferralService";
+
 /// The laboratory system of a city's first hospital: it publishes.
 pub const LIS: &str = "hospital-1/lis";
 
@@ -27,7 +30,7 @@ pub const EMR: &str = "hospital-1/emr";
 impl Network {
     /// Starts two cities, each with a real laboratory service. The systems of each first hospital may do everything at their own
     /// city's service, and [`ORGANISER`] everything about quality rounds and statistics; [`EMR`] may find reports in
-    /// the other city, and each service may deliver decisions to the other one.
+    /// the other city and refer patients, and each service may deliver decisions, referrals and documents to the other one.
     ///
     /// # Errors
     ///
@@ -37,7 +40,7 @@ impl Network {
         let labs = [Lab::lay_out(&network, 0)?, Lab::lay_out(&network, 1)?];
         for (city, lab) in network.cities.iter_mut().zip(&labs) {
             let identity = city.id(LAB_SYSTEM);
-            let carried = [REPORTS, QUALITY, RECOGNITION]
+            let carried = [REPORTS, QUALITY, RECOGNITION, REFERRAL]
                 .map(|service| carried(service, lab.address, &identity));
             let gateway = city.gateway_mut();
             set(&mut gateway.config, "services", carried.to_vec());
@@ -82,6 +85,11 @@ fn wanted(city: &City, other: &City) -> Vec<Grant> {
     wanted.push(Grant {
         methods: vec!["DeliverDecision".to_owned()],
         ..granted(other.id(LAB_SYSTEM), RECOGNITION, &treatment)
+    });
+    wanted.push(granted(city.id(EMR), REFERRAL, &treatment));
+    wanted.push(Grant {
+        methods: vec!["DeliverReferral".to_owned(), "DownloadDocument".to_owned()],
+        ..granted(other.id(LAB_SYSTEM), REFERRAL, &treatment)
     });
     wanted
 }
