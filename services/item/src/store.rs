@@ -42,6 +42,10 @@ const MIGRATIONS: Migrations = Migrations {
             "materials",
             include_str!("../migrations/postgres/0005_materials.sql"),
         ),
+        (
+            "document holders",
+            banqiao_kit::document::DOCUMENT_HOLDER_POSTGRES,
+        ),
     ],
     sqlite: &[
         (
@@ -61,6 +65,10 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "materials",
             include_str!("../migrations/sqlite/0005_materials.sql"),
+        ),
+        (
+            "document holders",
+            banqiao_kit::document::DOCUMENT_HOLDER_SQLITE,
         ),
     ],
 };

@@ -10,11 +10,12 @@
 //! The bytes lie in the service's own database: a document is there for every replica, is saved with the records that name it, and a
 //! crash loses at most the chunk that was not answered. Memory is one chunk for each stream, and streams are bounded.
 //!
-//! Uploads are apart for each owner, so nobody spoils another's upload; what is whole is there for all, and whoever else uploads the same
-//! bytes is told so with the next chunk. Uploads that nobody goes on with, and documents that no record names ([`DocumentStore::keep_postgres`],
+//! Uploads are apart for each owner, so nobody spoils another's upload, and a document is there for whoever has brought all its bytes: to
+//! know its digest is not enough. The bytes are stored once. Uploads that nobody goes on with, and documents that no record names ([`DocumentStore::keep_postgres`],
 //! [`DocumentStore::keep_sqlite`]), are dropped after a while.
 //!
-//! A service appends [`DOCUMENT_POSTGRES`] and [`DOCUMENT_SQLITE`] to its migrations.
+//! A service appends [`DOCUMENT_POSTGRES`] and [`DOCUMENT_SQLITE`] to its migrations, and [`DOCUMENT_HOLDER_POSTGRES`] and
+//! [`DOCUMENT_HOLDER_SQLITE`] after them.
 
 mod content;
 mod declared;
@@ -47,6 +48,12 @@ pub use upload::UploadProgress;
 pub const DOCUMENT_POSTGRES: &str = include_str!("../migrations/postgres/document.sql");
 /// The tables of documents on SQLite.
 pub const DOCUMENT_SQLITE: &str = include_str!("../migrations/sqlite/document.sql");
+
+/// The table of who has brought which document, on PostgreSQL.
+pub const DOCUMENT_HOLDER_POSTGRES: &str =
+    include_str!("../migrations/postgres/document_holder.sql");
+/// The table of who has brought which document, on SQLite.
+pub const DOCUMENT_HOLDER_SQLITE: &str = include_str!("../migrations/sqlite/document_holder.sql");
 
 /// Bytes of every chunk but the last: small beside gRPC's limits, large beside the cost of a transaction.
 pub const DOCUMENT_CHUNK: usize = 1024 * 1024;
@@ -120,7 +127,7 @@ pub enum DocumentError {
     #[error("this service carries {STREAMS} streams of documents at once")]
     CallerTooManyStreams,
     /// More open uploads than an owner may have.
-    #[error("too many uploads of this system are open")]
+    #[error("too many uploads of this owner are open")]
     CallerTooManyUploads,
     /// The document is not here.
     #[error("there is no such document here")]

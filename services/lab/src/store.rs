@@ -51,6 +51,10 @@ const MIGRATIONS: Migrations = Migrations {
             "statistics",
             include_str!("../migrations/postgres/0006_statistics.sql"),
         ),
+        (
+            "document holders",
+            banqiao_kit::document::DOCUMENT_HOLDER_POSTGRES,
+        ),
     ],
     sqlite: &[
         (
@@ -78,6 +82,10 @@ const MIGRATIONS: Migrations = Migrations {
         (
             "statistics",
             include_str!("../migrations/sqlite/0006_statistics.sql"),
+        ),
+        (
+            "document holders",
+            banqiao_kit::document::DOCUMENT_HOLDER_SQLITE,
         ),
     ],
 };

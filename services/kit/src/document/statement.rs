@@ -115,6 +115,38 @@ macro_rules! statements {
                     .await
             }
 
+            pub(crate) async fn is_held(
+                connection: &mut $connection,
+                digest: &[u8],
+                owner: &str,
+            ) -> Result<bool, Error> {
+                sqlx::query_scalar(
+                    "SELECT EXISTS (SELECT 1 FROM document_holder \
+                     WHERE digest = $1 AND owner = $2)",
+                )
+                .bind(digest)
+                .bind(owner)
+                .fetch_one(connection)
+                .await
+            }
+
+            /// Writes down that an owner has brought a document.
+            pub(crate) async fn insert_holder(
+                connection: &mut $connection,
+                digest: &[u8],
+                owner: &str,
+            ) -> Result<(), Error> {
+                sqlx::query(
+                    "INSERT INTO document_holder (digest, owner) VALUES ($1, $2) \
+                     ON CONFLICT (digest, owner) DO NOTHING",
+                )
+                .bind(digest)
+                .bind(owner)
+                .execute(connection)
+                .await
+                .map(|_| ())
+            }
+
             pub(crate) async fn keep(
                 connection: &mut $connection,
                 digest: &[u8],

@@ -14,8 +14,14 @@ use crate::{
 };
 
 const MIGRATIONS: Migrations = Migrations {
-    postgres: &[("documents", DOCUMENT_POSTGRES)],
-    sqlite: &[("documents", DOCUMENT_SQLITE)],
+    postgres: &[
+        ("documents", DOCUMENT_POSTGRES),
+        ("document holders", DOCUMENT_HOLDER_POSTGRES),
+    ],
+    sqlite: &[
+        ("documents", DOCUMENT_SQLITE),
+        ("document holders", DOCUMENT_HOLDER_SQLITE),
+    ],
 };
 const SIZE: Rule = Rule::design("SIZE", "1 byte to 16 MiB", "test");
 const TYPE: Rule = Rule::design("TYPE", "PDF or PNG", "test");
@@ -48,6 +54,16 @@ async fn open() -> Scene {
         _folder: folder,
         clock,
     }
+}
+
+/// Bytes of everything that is stored.
+async fn stored_bytes(store: &DocumentStore) -> i64 {
+    let Database::Sqlite(database) = &store.database else {
+        panic!("SQLite")
+    };
+    let sum = "SELECT sum(length(content)) FROM document_chunk";
+    let sum = sqlx::query_scalar(sum);
+    sum.fetch_one(database.readers()).await.unwrap()
 }
 
 /// A document that differs in every chunk.
@@ -232,7 +248,7 @@ async fn uploads_of_the_same_document_at_once_share_it() {
     for outcome in join_all(sent).await {
         assert!(outcome.unwrap().complete);
     }
-    // Nobody's half upload spoils another's, and what another brought ends it.
+    // Nobody's half upload spoils another's, and whoever knows the digest of what another brought does not have the bytes by it.
     let second = document(LENGTH - 1);
     let declared = self::declared(&second);
     let mut poisoned = second.clone();
@@ -241,9 +257,17 @@ async fn uploads_of_the_same_document_at_once_share_it() {
     assert!(!send(&store, &declared, "a", half).await.unwrap().complete);
     let whole = send(&store, &declared, "b", chunks(&second, 0)).await;
     assert!(whole.unwrap().complete);
-    let told = send(&store, &declared, "a", Vec::new()).await.unwrap();
-    assert!(told.complete);
+    assert!(!store.progress(&declared, "c").await.unwrap().complete);
+    let told = send(&store, &declared, "c", Vec::new()).await.unwrap();
+    assert_eq!((told.received, told.complete), (0, false));
+    let rest = chunks(&poisoned, 0)[2..].to_vec();
+    let refused = send(&store, &declared, "a", rest).await;
+    assert_eq!(code(refused.unwrap_err()), "DOCUMENT_WHOLE");
+    let own = send(&store, &declared, "a", chunks(&second, 0)).await;
+    assert!(own.unwrap().complete);
     assert_eq!(read(&store, declared.digest(), 0).await, second);
+    let twice = i64::try_from(2 * LENGTH - 1).unwrap();
+    assert_eq!(stored_bytes(&store).await, twice, "each once");
 }
 
 #[tokio::test]

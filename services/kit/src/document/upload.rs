@@ -27,6 +27,7 @@ pub struct UploadProgress {
 pub(super) struct Upload<'a> {
     id: String,
     declared: &'a DeclaredDocument,
+    owner: &'a str,
     size: i64,
     pub(super) received: u64,
 }
@@ -37,7 +38,7 @@ enum Appended {
     Received(i64),
     /// It does not belong there: so much is there.
     Elsewhere(i64),
-    /// The upload ended meanwhile: somebody brought the whole document, or it was dropped.
+    /// The upload ended meanwhile: another stream of the owner brought the rest, or it was dropped.
     Ended,
 }
 
@@ -51,7 +52,7 @@ impl DocumentStore {
         declared: &DeclaredDocument,
         owner: &str,
     ) -> Result<UploadProgress, DocumentError> {
-        if self.is_here(declared).await? {
+        if self.is_here(declared, owner).await? {
             return Ok(whole(declared));
         }
         let digest = declared.digest().as_bytes();
@@ -94,13 +95,13 @@ impl DocumentStore {
         Ok(Box::pin(self.finish(&upload)).await?)
     }
 
-    /// Begins an upload, or goes on with it; none where the document is here already.
+    /// Begins an upload, or goes on with it; none where the owner has brought the document already.
     pub(super) async fn begin<'a>(
         &self,
         declared: &'a DeclaredDocument,
-        owner: &str,
+        owner: &'a str,
     ) -> Result<Option<Upload<'a>>, DocumentError> {
-        if self.is_here(declared).await? {
+        if self.is_here(declared, owner).await? {
             return Ok(None);
         }
         let digest = declared.digest().as_bytes();
@@ -134,12 +135,13 @@ impl DocumentStore {
         Ok(Some(Upload {
             id: open.upload,
             declared,
+            owner,
             size,
             received: u64::try_from(open.received).unwrap_or_default(),
         }))
     }
 
-    /// Writes a chunk; false when the whole document came from somebody else meanwhile.
+    /// Writes a chunk; false when another stream of the owner brought the rest meanwhile.
     pub(super) async fn append(
         &self,
         upload: &mut Upload<'_>,
@@ -172,7 +174,7 @@ impl DocumentStore {
             Appended::Elsewhere(received) => Err(DocumentError::CallerOffset {
                 received: u64::try_from(received).unwrap_or_default(),
             }),
-            Appended::Ended if self.is_here(upload.declared).await? => Ok(false),
+            Appended::Ended if self.is_here(upload.declared, upload.owner).await? => Ok(false),
             Appended::Ended => Err(DocumentError::CallerOffset { received: 0 }),
         }
     }
@@ -188,7 +190,6 @@ impl DocumentStore {
         let (ordinal, offset) = (number(ordinal)?, number(chunk.offset)?);
         let after = number(chunk.offset + length(&chunk.content))?;
         let (id, now_us) = (upload.id.as_str(), self.clock.now_us());
-        let whole = upload.declared.digest().as_bytes();
         let new = NewChunk {
             ordinal,
             digest,
@@ -198,11 +199,6 @@ impl DocumentStore {
             let Some(received) = statements::hold_upload(connection, id).await? else {
                 return Ok(Appended::Ended);
             };
-            if statements::find(connection, whole).await?.is_some() {
-                statements::end_upload(connection, id).await?;
-                statements::drop_chunks(connection, id).await?;
-                return Ok(Appended::Ended);
-            }
             if offset == received {
                 statements::insert_chunk(connection, id, &new, (after, now_us)).await?;
                 return Ok(Appended::Received(after));
@@ -223,15 +219,15 @@ impl DocumentStore {
         &self,
         upload: &Upload<'_>,
     ) -> Result<UploadProgress, DocumentError> {
-        let declared = upload.declared;
+        let (declared, owner) = (upload.declared, upload.owner);
         match self.is_as_declared(upload).await {
             Ok(true) => {}
             Ok(false) => {
                 self.give_up(&upload.id).await?;
                 return Err(DocumentError::field("sha256", &rule::WHOLE));
             }
-            // Another stream of the same upload, or another owner's, came first.
-            Err(DocumentError::CallerUnknown) if self.is_here(declared).await? => {
+            // Another stream of the same upload came first.
+            Err(DocumentError::CallerUnknown) if self.is_here(declared, owner).await? => {
                 return Ok(whole(declared));
             }
             Err(error) => return Err(error),
@@ -245,13 +241,16 @@ impl DocumentStore {
             content_type: declared.content_type(),
         };
         transact!(&self.database, statements, connection, {
-            let held = statements::end_upload(connection, id).await?;
-            if held && !statements::insert_document(connection, &new, now_us).await? {
+            if !statements::end_upload(connection, id).await? {
+                return Ok(());
+            }
+            // The same bytes are stored once, whoever brought them.
+            if !statements::insert_document(connection, &new, now_us).await? {
                 statements::drop_chunks(connection, id).await?;
             }
-            Ok(())
+            statements::insert_holder(connection, new.digest, owner).await
         })?;
-        if self.is_here(declared).await? {
+        if self.is_here(declared, owner).await? {
             Ok(whole(declared))
         } else {
             Err(DocumentError::CallerOffset { received: 0 })
@@ -272,8 +271,19 @@ impl DocumentStore {
         )
     }
 
-    /// Whether the document is here, and is what it is declared to be.
-    async fn is_here(&self, declared: &DeclaredDocument) -> Result<bool, DocumentError> {
+    /// Whether an owner has brought the document, and it is what it is declared to be. Whoever only knows its digest learns nothing.
+    async fn is_here(
+        &self,
+        declared: &DeclaredDocument,
+        owner: &str,
+    ) -> Result<bool, DocumentError> {
+        let digest = declared.digest().as_bytes();
+        let held = reading!(&self.database, statements, connection, {
+            statements::is_held(connection, digest, owner).await
+        })?;
+        if !held {
+            return Ok(false);
+        }
         let Some(stored) = self.find(declared.digest()).await? else {
             return Ok(false);
         };
@@ -285,7 +295,7 @@ impl DocumentStore {
         {
             return Err(DocumentError::field("content_type", &rule::SIGNATURE));
         }
-        let (digest, now_us) = (declared.digest().as_bytes(), self.clock.now_us());
+        let now_us = self.clock.now_us();
         transact!(&self.database, statements, connection, {
             statements::touch(connection, digest, now_us).await
         })?;
