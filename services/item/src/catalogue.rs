@@ -20,7 +20,8 @@ use banqiao_kit::{RuleTable, Section};
 use jiff::civil::Date;
 
 pub use item::{Call, Item, ItemId, LegalLimit, Material, Promise, Task};
-use parse::{Parts, read_item, read_parts};
+pub(crate) use item::{FIND_REPORTS, SEARCH_CASES, VERIFY_CARD};
+use parse::{Parts, check_parts, read_item, read_parts};
 pub use source::{CatalogueFault, CatalogueFaults};
 use source::{Entry, Source};
 
@@ -139,7 +140,7 @@ impl Catalogue {
             let source = Source::new(file, text);
             let table = source.table();
             let mut top = Entry::top(&source, &table);
-            read_parts(&mut top, &mut Parts::default());
+            check_parts(&mut top, &parts);
             catalogue.take(&mut top, &parts);
             if let Some(label) = top.text("label") {
                 label.clone_into(&mut catalogue.label);

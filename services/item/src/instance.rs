@@ -80,19 +80,26 @@ impl Instance {
     /// # Errors
     /// See [`RunError`].
     pub async fn start(config: ItemConfig, clock: Clock) -> Result<Self, RunError> {
-        // Boxed: opening a database and migrating it holds much that its callers need not carry.
-        Box::pin(Self::build(config, clock)).await
+        Self::start_apart(config, clock.clone(), clock).await
     }
 
-    async fn build(config: ItemConfig, clock: Clock) -> Result<Self, RunError> {
+    /// As [`Instance::start`], with a clock of its own for the cases: a rehearsal moves their time, and certificates stay valid.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn start_apart(
+        config: ItemConfig,
+        clock: Clock,
+        cases: Clock,
+    ) -> Result<Self, RunError> {
+        // Boxed: opening a database and migrating it holds much that its callers need not carry.
+        Box::pin(Self::build(config, clock, cases)).await
+    }
+
+    async fn build(config: ItemConfig, clock: Clock, records: Clock) -> Result<Self, RunError> {
         let telemetry =
             Telemetry::build(config.telemetry, clock.clone()).map_err(RunError::Telemetry)?;
-        let server = Server::bind(
-            config.listen,
-            config.trust,
-            telemetry.clone(),
-            clock.clone(),
-        );
+        let server = Server::bind(config.listen, config.trust, telemetry.clone(), clock);
         let server = server.await.map_err(RunError::Server)?.drain(config.drain);
         let store = Store::open(&config.database)
             .await
@@ -101,7 +108,7 @@ impl Instance {
         calendars.refresh().await.map_err(RunError::Store)?;
         let stopping = CancellationToken::new();
         let watches = Watches::new(store.clone(), config.watch, stopping.clone());
-        let cases = Cases::new(store, config.catalogue, calendars, config.city, clock);
+        let cases = Cases::new(store, config.catalogue, calendars, config.city, records);
         let gateway = config
             .gateway
             .map(|settings| Gateway::new(settings, server.identity()));

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use banqiao_directory::CityCode;
 use banqiao_kit::{Broken, Certainty, Rule, RuleTable};
 use banqiao_proto::item::v1::{
-    self as proto, DataCallCity, HandlingMode, ItemType, ProjectType, ResultType, ServiceObject,
+    self as proto, CaseState, DataCallCity, Decision, HandlingMode, ItemType, ProjectType,
+    ResultType, ServiceObject,
 };
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,15 @@ pub struct Material {
     pub max_bytes: u64,
 }
 
+/// Whether a social security card is the applicant's.
+pub(crate) const VERIFY_CARD: &str = "banqiao.card.v1.CardService/VerifyCard";
+/// Whether the applicant was granted something elsewhere: such a call names the items.
+pub(crate) const SEARCH_CASES: &str = "banqiao.item.v1.CaseService/SearchCases";
+/// Whether a hospital has reported about the applicant.
+pub(crate) const FIND_REPORTS: &str = "banqiao.lab.v1.ReportService/FindReports";
+/// The methods that a data call may name: the engine knows how to ask them.
+pub(super) const METHODS: [&str; 3] = [VERIFY_CARD, SEARCH_CASES, FIND_REPORTS];
+
 /// A data call that verifies what a material would prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -129,6 +139,22 @@ pub struct Call {
     pub asked: DataCallCity,
     /// Purpose code.
     pub purpose: String,
+    /// Items of which a granted case confirms it, for calls that look for cases.
+    pub items: Vec<ItemId>,
+    /// What those items give; none for calls that look for something else.
+    pub result: Option<ResultType>,
+}
+
+impl Call {
+    /// Whether a case of the applicant elsewhere confirms it: a case of one of the items, granted, with its result given.
+    pub fn is_confirmed_by(&self, case: &proto::CaseSummary) -> bool {
+        let given = matches!(
+            case.state(),
+            CaseState::Concluded | CaseState::Delivered | CaseState::Evaluated
+        );
+        let named = self.items.iter().any(|item| item.as_str() == case.item_id);
+        named && given && case.decision() == Decision::Granted
+    }
 }
 
 /// A task of another city, for joint handling.
@@ -306,6 +332,8 @@ fn shown_call(call: &Call) -> proto::DataCall {
         method: call.method.clone(),
         asked: call.asked.into(),
         purpose: call.purpose.clone(),
+        item_ids: call.items.iter().map(ToString::to_string).collect(),
+        result_type: call.result.unwrap_or_default().into(),
     }
 }
 

@@ -12,7 +12,7 @@ use banqiao_proto::item::v1::{
 };
 
 use super::{
-    item::{Call, Item, ItemId, LegalLimit, Material, Promise, Task},
+    item::{Call, Item, ItemId, LegalLimit, METHODS, Material, Promise, SEARCH_CASES, Task},
     source::{Entry, whole},
 };
 
@@ -62,17 +62,28 @@ const RESULTS: &[(&str, ResultType)] = &[
 const ASKED: &[(&str, DataCallCity)] = &[
     ("DECIDING", DataCallCity::Deciding),
     ("FORMER", DataCallCity::Former),
+    ("ISSUING", DataCallCity::Issuing),
 ];
+/// Items that one call looks for: each is a call to the other city.
+const MAX_ITEMS: usize = 8;
 
 /// What files hold, before it is joined.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) calls: BTreeMap<String, Call>,
     pub(super) materials: BTreeMap<String, Material>,
+    /// What the items give.
+    pub(super) results: BTreeMap<ItemId, ResultType>,
 }
 
 /// Reads the data calls and materials of a file into `parts`; those of a later file replace those of an earlier one.
 pub(super) fn read_parts(top: &mut Entry<'_>, parts: &mut Parts) {
+    for mut entry in top.entries("item") {
+        let id = entry.parsed("id", parse_id);
+        if let Some((id, (result, _))) = id.zip(read_result(&mut entry)) {
+            parts.results.insert(id, result);
+        }
+    }
     for mut entry in top.entries("call") {
         if let Some(call) = read_call(&mut entry) {
             parts.calls.insert(call.id.clone(), call);
@@ -82,6 +93,25 @@ pub(super) fn read_parts(top: &mut Entry<'_>, parts: &mut Parts) {
         if let Some(material) = read_material(&mut entry) {
             parts.materials.insert(material.id.clone(), material);
         }
+    }
+}
+
+/// Reads the data calls and materials of a file again when the items of all files are known, for their faults.
+pub(super) fn check_parts(top: &mut Entry<'_>, parts: &Parts) {
+    for mut entry in top.entries("call") {
+        let Some(call) = read_call(&mut entry) else {
+            continue;
+        };
+        for item in &call.items {
+            match parts.results.get(item) {
+                Some(result) if Some(*result) == call.result => {}
+                Some(_) => entry.fault("result", format!("\"{item}\" does not give it")),
+                None => entry.fault("items", format!("\"{item}\" is no item of the catalogue")),
+            }
+        }
+    }
+    for mut entry in top.entries("material") {
+        read_material(&mut entry);
     }
 }
 
@@ -97,20 +127,38 @@ fn name_of(text: &str) -> Result<String, String> {
 fn read_call(entry: &mut Entry<'_>) -> Option<Call> {
     let id = entry.parsed("id", name_of);
     let name = entry.text("name");
-    let method = entry.parsed("method", |text| match text.split_once('/') {
-        Some((service, method)) if service.contains('.') && !method.is_empty() => {
-            Ok(text.to_owned())
-        }
-        _ => Err("must be a method such as banqiao.card.v1.CardService/VerifyCard".to_owned()),
+    let method = entry.parsed("method", |text| match METHODS.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must be one of {}", METHODS.join(", "))),
     });
     let asked = entry.choice("asked", ASKED);
     let purpose = entry.parsed("purpose", name_of);
+    let items = entry.texts("items");
+    let items: Result<Vec<_>, _> = items.into_iter().map(parse_id).collect();
+    let items = items.map_err(|fault| entry.fault("items", fault)).ok();
+    let result = entry.optional_choice("result", RESULTS);
+    let looks = method.as_deref() == Some(SEARCH_CASES);
+    let named = items.as_ref().map_or(1, Vec::len);
+    if looks != (1..=MAX_ITEMS).contains(&named) {
+        entry.fault(
+            "items",
+            format!("must name 1 to {MAX_ITEMS} items exactly for {SEARCH_CASES}"),
+        );
+    }
+    if looks != result.is_some() || result == Some(ResultType::None) {
+        entry.fault(
+            "result",
+            format!("must be LICENCE or CERTIFICATE exactly for {SEARCH_CASES}"),
+        );
+    }
     Some(Call {
         id: id?,
         name: name?.to_owned(),
         method: method?,
         asked: asked?,
         purpose: purpose?,
+        items: items?,
+        result,
     })
 }
 

@@ -174,6 +174,16 @@ impl<'a> Entry<'a> {
         self.parsed(key, |text| choose(text, words))
     }
 
+    /// One of some words, where the key is there.
+    pub(super) fn optional_choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let given = self.value(key).is_some();
+        given.then(|| self.choice(key, words)).flatten()
+    }
+
     pub(super) fn date(&mut self, key: &'static str) -> Option<Date> {
         self.parsed(key, parse_date)
     }

@@ -100,6 +100,57 @@ fn shipped_data_calls_name_methods_that_exist() {
 }
 
 #[test]
+fn a_call_that_looks_for_cases_names_items_and_what_they_give() {
+    let call = |more: &str| {
+        own("CITY-1", "")
+            + "[[call]]\nid = \"own\"\nname = \"核验\"\nasked = \"FORMER\"\npurpose = \"case-handling\"\n\
+               method = \"banqiao.item.v1.CaseService/SearchCases\"\n"
+            + more
+    };
+    let place = |fault: &String| fault.split(": ").nth(1).unwrap().to_owned();
+    for (more, keys) in [
+        ("items = [\"JD008\"]\nresult = \"CERTIFICATE\"\n", &[][..]),
+        ("", &["call[0].items", "call[0].result"]),
+        (
+            "items = [\"JD008\"]\nresult = \"LICENCE\"\n",
+            &["call[0].result"],
+        ),
+        (
+            "items = [\"JD001\"]\nresult = \"NONE\"\n",
+            &["call[0].result"],
+        ),
+        (
+            "items = [\"NONE-1\"]\nresult = \"LICENCE\"\n",
+            &["call[0].items"],
+        ),
+        (
+            "items = [\"a b\"]\nresult = \"LICENCE\"\n",
+            &["call[0].items"],
+        ),
+    ] {
+        let faults = with(&call(more)).err().unwrap_or_default();
+        let places: Vec<_> = faults.iter().map(place).collect();
+        assert_eq!(places, keys, "{more}: {faults:?}");
+    }
+    let other = call("items = [\"JD008\"]\nresult = \"CERTIFICATE\"\n");
+    let card = other.replace(
+        "banqiao.item.v1.CaseService/SearchCases",
+        "banqiao.card.v1.CardService/VerifyCard",
+    );
+    let faults = with(&card).unwrap_err();
+    assert_eq!(
+        faults.iter().map(place).collect::<Vec<_>>(),
+        ["call[0].items", "call[0].result"]
+    );
+    let unknown = other.replace("SearchCases", "GuessCases");
+    let faults = with(&unknown).unwrap_err();
+    assert!(
+        faults[0].contains("call[0].method: must be one of"),
+        "{faults:?}"
+    );
+}
+
+#[test]
 fn a_city_adds_items_and_replaces_them() {
     let added = with(&own("CITY-1", "")).unwrap();
     assert_eq!(added.items(TODAY).count(), 83);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    CallError, Caller, Violations,
+    Broken, CallError, Caller, Violations,
     document::{
         DeclaredDocument, DocumentChunk, DocumentDigest, DocumentStore, DocumentTerms,
         StoredDocument, UploadProgress,
@@ -53,6 +53,12 @@ impl Shown {
     pub fn proof(&self) -> Option<&MaterialEntry> {
         let mut entries = self.entries.iter();
         entries.find(|entry| entry.kind == MaterialEntryKind::Verified)
+    }
+
+    /// Whether it was uploaded, or verified.
+    pub fn is_here(&self) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.kind != MaterialEntryKind::Unverified)
     }
 
     /// Whether data calls were tried, in vain.
@@ -195,6 +201,7 @@ impl Materials {
     ) -> MaterialEntry {
         let city = match call.asked {
             DataCallCity::Former => former_city(case, hints),
+            DataCallCity::Issuing => hints.card_city.or(Some(case.deciding_city)),
             _ => Some(case.deciding_city),
         };
         let mut entry = MaterialEntry {
@@ -272,6 +279,43 @@ impl Materials {
         Ok(())
     }
 
+    /// Refuses to accept a case that lacks a required material. What a data call may verify, and was not asked about yet, is asked
+    /// about first.
+    ///
+    /// # Errors
+    /// Materials are missing, which are named; see [`CaseError`].
+    pub async fn check_acceptance(
+        &self,
+        number: CaseNumber,
+        caller: &Caller,
+        city: CityCode,
+    ) -> Result<(), CallError> {
+        let case = self.cases.visible(number, city).await?;
+        // In another state the table of transitions answers, or the first answer is given again.
+        if case.state != CaseState::Received {
+            return Ok(());
+        }
+        let mut missing = Vec::new();
+        for one in self.list(number, city).await? {
+            let Material { id, name, .. } = &one.material;
+            if !one.material.required || one.is_here() {
+                continue;
+            }
+            if !one.material.waived_by.is_empty() && !one.was_tried() {
+                let hints = CallHints::default();
+                let verified = self.verify(number, id, &hints, caller, city);
+                if Box::pin(verified).await?.is_here() {
+                    continue;
+                }
+            }
+            missing.push(format!("{id} ({name})"));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(rule::MISSING.because(format!("missing: {}", missing.join(", "))))
+    }
+
     async fn refuse_verified(
         &self,
         case: &Case,
@@ -330,8 +374,8 @@ impl Materials {
         refuse_closed(&case)?;
         self.check_terms(upload, &shown.material)?;
         Box::pin(self.refuse_verified(&case, &shown, caller, city)).await?;
-        let owner = caller.client.as_str();
-        let received = self.documents.receive(&upload.declared, owner, chunks);
+        let owner = owner_of(upload, caller);
+        let received = self.documents.receive(&upload.declared, &owner, chunks);
         let progress = Box::pin(received).await?;
         if progress.complete {
             let entry = MaterialEntry {
@@ -344,7 +388,7 @@ impl Materials {
                 digest: Some(*upload.declared.digest()),
                 size: upload.declared.size(),
                 content_type: upload.declared.content_type().to_owned(),
-                client: owner.to_owned(),
+                client: caller.client.as_str().to_owned(),
                 at_us: self.cases.clock().now_us(),
             };
             let written = self.cases.store().write_material(upload.number, &entry);
@@ -380,8 +424,8 @@ impl Materials {
         city: CityCode,
     ) -> Result<UploadProgress, CallError> {
         self.one(upload.number, &upload.material, city).await?;
-        let owner = caller.client.as_str();
-        Ok(self.documents.progress(&upload.declared, owner).await?)
+        let owner = owner_of(upload, caller);
+        Ok(self.documents.progress(&upload.declared, &owner).await?)
     }
 
     /// A document that was uploaded for a case in which a city takes part.
@@ -402,6 +446,11 @@ impl Materials {
         };
         found.ok_or_else(|| rule::UNKNOWN.because("no such document was uploaded for the case"))
     }
+}
+
+/// Who brings a document: a client, for one case. To another case it is brought again, so that nobody gets a document by its digest.
+fn owner_of(upload: &MaterialUpload, caller: &Caller) -> String {
+    format!("{} {}", caller.client, upload.number)
 }
 
 /// The city of the applicant's former home: the one that the applicant names, or the other city of the case.
@@ -426,26 +475,29 @@ impl CallHints {
     /// Parses what a request shows.
     ///
     /// # Errors
-    /// The former city is none.
-    pub fn parse(former_city: &str, card_identification_code: &str) -> Result<Self, CallError> {
+    /// The former city or that of the card is none.
+    pub fn parse(
+        former_city: &str,
+        card_identification_code: &str,
+        card_city: &str,
+    ) -> Result<Self, CallError> {
         let mut faults = Violations::new();
-        let city = match former_city {
-            "" => None,
-            text => text.parse().map_or_else(
-                |_| {
-                    faults.add("former_city", &rule::FORMER_CITY);
-                    None
-                },
-                Some,
-            ),
+        let city = |text: &str| match text {
+            "" => Ok(None),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Broken(&rule::FORMER_CITY)),
         };
-        if faults.is_empty() {
-            Ok(Self {
-                former_city: city,
+        let former_city = faults.check("former_city", city(former_city));
+        let card_city = faults.check("card_city", city(card_city));
+        let hints = former_city
+            .zip(card_city)
+            .map(|(former_city, card_city)| Self {
+                former_city,
                 card_identification_code: card_identification_code.to_owned(),
-            })
-        } else {
-            Err(CallError::CallerInvalid(faults.into_vec()))
-        }
+                card_city,
+            });
+        hints.ok_or_else(|| CallError::CallerInvalid(faults.into_vec()))
     }
 }

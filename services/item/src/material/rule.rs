@@ -27,7 +27,7 @@ pub(crate) const HEADER: Rule = Rule::design(
 );
 pub(super) const FORMER_CITY: Rule = Rule::design(
     "FORMER_CITY",
-    "the former city is empty or a city of the network, named by its code",
+    "the former city, and the city of a card, is empty or a city of the network, named by its code",
     "鲁政发〔2020〕2号",
 );
 pub(super) const ENGINE_ASKS: Rule = Rule::quoted(
@@ -42,6 +42,14 @@ pub(super) const NOT_TO_BE_ASKED: Refusal = Refusal::conflict(
         SHARED,
     )
     .remedy("rest the decision on the exchange that the list of materials names"),
+);
+pub(super) const MISSING: Refusal = Refusal::conflict(
+    Rule::quoted(
+        "MATERIALS_MISSING",
+        "a case is accepted when every required material was uploaded, or a data call verified what it would prove",
+        "行政许可法 art. 32",
+    )
+    .remedy("upload or verify what is missing, or tell the applicant in a correction notice"),
 );
 pub(super) const CLOSED: Refusal = Refusal::conflict(
     Rule::design(
@@ -68,8 +76,12 @@ pub(crate) fn rules() -> [RuleTable; 2] {
     const NAMING: &[&str] = &["UploadMaterial", "FindMaterialUpload", "DownloadMaterial"];
     const ASKING: &[&str] = &["UploadMaterial", "VerifyMaterial"];
     let materials = RuleTable::new("Materials")
-        .answer(&ENGINE_ASKS, ASKING)
+        .answer(
+            &ENGINE_ASKS,
+            &["UploadMaterial", "VerifyMaterial", "ActOnCase"],
+        )
         .refusal(&NOT_TO_BE_ASKED, &["UploadMaterial", "ActOnCase"])
+        .refusal(&MISSING, &["ActOnCase"])
         .refusal(&CLOSED, ASKING)
         .refusal(&UNKNOWN, DOWNLOAD)
         .fields([&SIZE, &TYPE, &HEADER], HEADERS)

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_kit::{CallError, Caller, Refusal, Rule, RuleTable};
 use banqiao_proto::item::v1::{
-    ActOnCaseRequest, ActOnCaseResponse, CaseAction, ReadCaseRequest, ReadCaseResponse,
+    ActOnCaseRequest, ActOnCaseResponse, ActorRole, CaseAction, ReadCaseRequest, ReadCaseResponse,
     SearchCasesRequest, SearchCasesResponse, StartCaseRequest, StartCaseResponse, WatchCaseRequest,
     WatchCaseResponse, WatchDepartmentRequest, WatchDepartmentResponse,
     case_service_server::CaseService,
@@ -81,19 +81,35 @@ impl CaseServer {
     ) -> Result<ActOnCaseResponse, CallError> {
         let act = Act::parse(request).map_err(CallError::CallerInvalid)?;
         let actor = self.peers.actor(caller, act.role)?;
-        if request.action() == CaseAction::NotifyCorrection && actor.city == self.cases.city() {
-            let points = &request.corrections;
-            let checked = self
-                .materials
-                .check_corrections(act.number, points, caller, actor.city);
+        if act.role == ActorRole::Department && actor.city == self.cases.city() {
             // Boxed: it may make calls to other cities.
-            Box::pin(checked).await?;
+            Box::pin(self.check_materials(&act, request, caller)).await?;
         }
         let answered = self.cases.act(&act, digest_of(request), &actor).await?;
         Ok(ActOnCaseResponse {
             standing: Some(answered.shown()),
             repeated: answered.repeated,
         })
+    }
+
+    /// What a step of the department demands of the case's materials.
+    async fn check_materials(
+        &self,
+        act: &Act,
+        request: &ActOnCaseRequest,
+        caller: &Caller,
+    ) -> Result<(), CallError> {
+        let (materials, home) = (&self.materials, self.cases.city());
+        match act.action {
+            CaseAction::Accept => materials.check_acceptance(act.number, caller, home).await,
+            CaseAction::NotifyCorrection => {
+                let points = &request.corrections;
+                materials
+                    .check_corrections(act.number, points, caller, home)
+                    .await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn read(

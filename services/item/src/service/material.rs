@@ -59,7 +59,11 @@ impl MaterialServer {
     ) -> Result<VerifyMaterialResponse, CallError> {
         let number = parse_number(&request.number)?;
         let city = self.city_of(caller, request.role())?;
-        let hints = CallHints::parse(&request.former_city, &request.card_identification_code)?;
+        let hints = CallHints::parse(
+            &request.former_city,
+            &request.card_identification_code,
+            &request.card_city,
+        )?;
         let id = &request.material_id;
         let material = self.materials.verify(number, id, &hints, caller, city);
         let material = material.await?;

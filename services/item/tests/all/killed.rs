@@ -118,7 +118,9 @@ pub(crate) async fn a_killed_service_loses_nothing_and_does_nothing_twice(scene:
         }
         for _ in 0..30 {
             if models.len() < OPEN || draw(14) == 0 {
-                models.push(started(&mut cases).await);
+                let model = started(&mut cases).await;
+                scene.bring_materials(model.number).await;
+                models.push(model);
                 continue;
             }
             let at = models.len() - 1 - draw(OPEN);

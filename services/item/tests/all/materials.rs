@@ -13,7 +13,7 @@ use banqiao_kit::{
     rescue,
 };
 use banqiao_proto::item::v1::{
-    ActorRole, CaseAction as A, CaseState, CorrectionPoint, Decision, SearchCasesRequest,
+    ActorRole, CaseAction as A, CaseState, CorrectionPoint, SearchCasesRequest,
 };
 use futures_util::{TryStreamExt, stream};
 use http::HeaderMap;
@@ -22,8 +22,10 @@ use uuid::Uuid;
 
 use crate::scene::{MOVE, QINGDAO, Scene, YANTAI, city};
 
-/// Waived by `former-case`, asked of the city of the former home.
+/// Waived by `household-certificate`, asked of the city of the former home.
 const WAIVED: &str = "household-register";
+/// 开具户籍类证明, whose grant confirms it.
+const CERTIFICATE: &str = "JD008";
 /// Waived by nothing.
 const PLAIN: &str = "passport-photo";
 const PDF: &str = "application/pdf";
@@ -51,7 +53,8 @@ impl DataCalls for Former {
         let Some(other) = &self.other else {
             return Err(CallRefusal::of(&rescue(CallError::Stopping, DOMAIN, None)));
         };
-        assert_eq!((call.id.as_str(), asked), ("former-case", city(YANTAI)));
+        let known = (call.id.as_str(), asked);
+        assert_eq!(known, ("household-certificate", city(YANTAI)));
         let request = SearchCasesRequest {
             applicant: Some(case.applicant.shown()),
             ..SearchCasesRequest::default()
@@ -59,7 +62,7 @@ impl DataCalls for Former {
         let filter = CaseFilter::parse(&request, other.cases.today()).unwrap();
         let found = other.cases.search(filter, city(YANTAI)).await.unwrap();
         let mut found = found.cases.iter();
-        let granted = found.any(|case| case.decision() == Decision::Granted);
+        let granted = found.any(|case| call.is_confirmed_by(case));
         Ok(Answer {
             message: match granted {
                 true => Verification::Confirmed,
@@ -73,7 +76,7 @@ impl DataCalls for Former {
     }
 }
 
-fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     let mut headers = HeaderMap::new();
     for (name, value) in [
         (
@@ -94,18 +97,19 @@ fn materials(scene: &Scene, former: Option<Former>) -> Materials {
     Materials::new(scene.cases.clone(), calls)
 }
 
-/// Yantai's service, which granted the applicant something or not.
-async fn former(folder: &TempDir, scene: &Scene, granted: bool) -> Former {
-    let url = format!("sqlite://{}", folder.path().join("yantai.db").display());
+/// Yantai's service, which took the applicant's cases of items so far.
+async fn former(folder: &TempDir, scene: &Scene, cases: &[(&str, &[A])]) -> Former {
+    let name = format!("{}.db", Uuid::now_v7());
+    let url = format!("sqlite://{}", folder.path().join(name).display());
     let other = Scene::of(&url, YANTAI, scene.clock.clone()).await;
-    if granted {
-        let number = other.accepted("JD017", YANTAI).await;
-        other.decide(number, &[A::BeginReview, A::Grant]).await;
+    for (item, steps) in cases {
+        let number = other.accepted(item, YANTAI).await;
+        other.decide(number, steps).await;
     }
     Former { other: Some(other) }
 }
 
-fn scan(length: usize) -> Vec<u8> {
+pub(crate) fn scan(length: usize) -> Vec<u8> {
     let mut state = 3_u32;
     let bytes = (0..length).map(|_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -114,13 +118,13 @@ fn scan(length: usize) -> Vec<u8> {
     b"%PDF-".iter().copied().chain(bytes).collect()
 }
 
-fn announced(number: CaseNumber, material: &str, content: &[u8]) -> MaterialUpload {
+pub(crate) fn announced(number: CaseNumber, material: &str, content: &[u8]) -> MaterialUpload {
     let digest = DocumentDigest::of(content);
     let declared = (digest.as_bytes(), content.len() as u64, PDF);
     Materials::announced(number, material, declared).unwrap()
 }
 
-fn parts(content: &[u8]) -> Vec<Result<DocumentChunk, CallError>> {
+pub(crate) fn parts(content: &[u8]) -> Vec<Result<DocumentChunk, CallError>> {
     let parts = content.chunks(DOCUMENT_CHUNK).enumerate();
     parts
         .map(|(place, part)| {
@@ -130,7 +134,7 @@ fn parts(content: &[u8]) -> Vec<Result<DocumentChunk, CallError>> {
         .collect()
 }
 
-async fn upload(
+pub(crate) async fn upload(
     materials: &Materials,
     upload: &MaterialUpload,
     parts: Vec<Result<DocumentChunk, CallError>>,
@@ -154,7 +158,7 @@ async fn kinds(
     entries.map(|entry| (entry.kind, entry.reason)).collect()
 }
 
-fn code(error: CallError) -> &'static str {
+pub(crate) fn code(error: CallError) -> &'static str {
     match error {
         CallError::CallerRefused { refusal, .. } => refusal.rule.code,
         CallError::CallerInvalid(violations) => violations[0].rule.code,
@@ -175,7 +179,9 @@ fn item_with(scene: &Scene, material: &str) -> String {
 pub(crate) async fn what_a_data_call_verifies_is_not_asked_for(scene: Scene) {
     let folder = TempDir::new().unwrap();
     let number = scene.started(MOVE, QINGDAO).await;
-    let materials = materials(&scene, Some(former(&folder, &scene, true).await));
+    let certified = [(CERTIFICATE, &[A::Grant, A::Conclude][..])];
+    let former = former(&folder, &scene, &certified).await;
+    let materials = materials(&scene, Some(former));
     let content = scan(1_000);
     let refused = upload(
         &materials,
@@ -189,7 +195,7 @@ pub(crate) async fn what_a_data_call_verifies_is_not_asked_for(scene: Scene) {
     let proof = one.proof().unwrap();
     assert_eq!(
         (proof.call.as_str(), proof.city.as_str()),
-        ("former-case", YANTAI)
+        ("household-certificate", YANTAI)
     );
     assert!(proof.exchange.ends_with("/1"), "{}", proof.exchange);
     // Asked again it is not asked of the other city again.
@@ -217,6 +223,12 @@ pub(crate) async fn what_a_data_call_verifies_is_not_asked_for(scene: Scene) {
 pub(crate) async fn what_no_data_call_verifies_is_uploaded_and_says_why(scene: Scene) {
     let folder = TempDir::new().unwrap();
     let content = scan(1_000);
+    // Another item's grant says nothing about this material, and neither does a certificate that was refused or not given yet.
+    let others = [
+        ("JD017", &[A::Grant, A::Conclude][..]),
+        (CERTIFICATE, &[A::Refuse, A::Conclude]),
+        (CERTIFICATE, &[A::Grant]),
+    ];
     for (former, reason) in [
         (
             None,
@@ -227,7 +239,7 @@ pub(crate) async fn what_no_data_call_verifies_is_uploaded_and_says_why(scene: S
             "DRAINING: the service is stopping",
         ),
         (
-            Some(former(&folder, &scene, false).await),
+            Some(former(&folder, &scene, &others).await),
             "the service that was asked does not confirm it",
         ),
     ] {
@@ -295,12 +307,14 @@ pub(crate) async fn a_material_is_uploaded_resumed_and_given_out_to_whoever_take
     let other = scene.started(&item_with(&scene, PLAIN), QINGDAO).await;
     let none = materials.document(other, &digest, city(QINGDAO)).await;
     assert_eq!(code(none.unwrap_err()), "MATERIAL_UNKNOWN");
-    // The same picture for another case is stored already.
-    assert!(
-        upload(&materials, &announced(other, PLAIN, &content), Vec::new())
-            .await
-            .unwrap()
-    );
+    // Whoever knows its digest cannot name it for another case; who has the picture brings it again.
+    let known = announced(other, PLAIN, &content);
+    assert!(!upload(&materials, &known, Vec::new()).await.unwrap());
+    let none = materials.document(other, &digest, city(QINGDAO)).await;
+    assert_eq!(code(none.unwrap_err()), "MATERIAL_UNKNOWN");
+    assert!(upload(&materials, &known, parts(&content)).await.unwrap());
+    let found = materials.document(other, &digest, city(QINGDAO)).await;
+    assert_eq!(found.unwrap().size, content.len() as u64);
 }
 
 pub(crate) async fn the_catalogue_bounds_each_material_and_a_decided_case_takes_none(scene: Scene) {

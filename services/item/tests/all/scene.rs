@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_directory::{CityCode, ManualClock};
 use banqiao_item::{
     Act, Actor, Answered, Calendars, Case, CaseError, CaseNumber, Cases, Catalogue, Client, Event,
-    StartCase, Store,
+    MaterialEntry, MaterialEntryKind, StartCase, Store,
 };
 use banqiao_kit::{DatabaseSettings, ExchangeId, calendar::WorkCalendar};
 use banqiao_proto::item::v1::{
@@ -135,6 +135,13 @@ impl Scene {
 
     /// A case up to its acceptance, whatever its mode.
     pub(crate) async fn accepted(&self, item: &str, from: &str) -> CaseNumber {
+        let number = self.received(item, from).await;
+        self.decide(number, &[CaseAction::Accept]).await;
+        number
+    }
+
+    /// A case that waits for the deciding city's acceptance, whatever its mode.
+    pub(crate) async fn received(&self, item: &str, from: &str) -> CaseNumber {
         let number = self.started(item, from).await;
         let proxy =
             self.case(number).await.mode == banqiao_proto::item::v1::HandlingMode::ProxyCollection;
@@ -144,12 +151,36 @@ impl Scene {
                     .await
                     .unwrap();
             }
-            self.decide(number, &[CaseAction::Accept]).await;
         } else {
-            self.decide(number, &[CaseAction::Receive, CaseAction::Accept])
-                .await;
+            self.decide(number, &[CaseAction::Receive]).await;
         }
         number
+    }
+
+    /// Brings every required material of a case, as if data calls had verified them.
+    pub(crate) async fn bring_materials(&self, number: CaseNumber) {
+        let case = self.case(number).await;
+        let item = self
+            .cases
+            .catalogue()
+            .version(&case.item, case.item_version);
+        let materials = item.unwrap().materials.iter();
+        for material in materials.filter(|material| material.required) {
+            let entry = MaterialEntry {
+                material: material.id.clone(),
+                kind: MaterialEntryKind::Verified,
+                call: "card-holder".into(),
+                city: case.deciding_city.to_string(),
+                exchange: format!("{}/1", Uuid::now_v7()),
+                reason: String::new(),
+                digest: None,
+                size: 0,
+                content_type: String::new(),
+                client: "spiffe://qingdao.jiaodong/hall/window".into(),
+                at_us: self.clock.clock().now_us(),
+            };
+            self.store.write_material(number, &entry).await.unwrap();
+        }
     }
 
     pub(crate) async fn case(&self, number: CaseNumber) -> Case {

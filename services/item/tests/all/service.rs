@@ -13,15 +13,17 @@ use std::{
 
 use banqiao_directory::Clock;
 use banqiao_item::CaseNumber;
-use banqiao_kit::civil_date;
+use banqiao_kit::{civil_date, document::DocumentDigest};
 use banqiao_proto::item::v1::{
     ActOnRectificationRequest, ActorRole, CaseAction as A, CaseState, ListItemsRequest,
-    ListRatingsRequest, ReadCaseRequest, ReadFiguresRequest, ReadItemRequest, ReadRatingRequest,
-    ReadReportRequest, RectificationAction, ReportFormat, ReportLanguage, Satisfaction,
-    SearchCasesRequest, SearchRectificationsRequest, StartCaseRequest, WatchCaseRequest,
-    WatchDepartmentRequest, WatchRectificationsRequest, case_service_client::CaseServiceClient,
-    catalogue_service_client::CatalogueServiceClient, rating_service_client::RatingServiceClient,
-    statistics_service_client::StatisticsServiceClient,
+    ListRatingsRequest, MaterialChunk, MaterialHeader, ReadCaseRequest, ReadFiguresRequest,
+    ReadItemRequest, ReadRatingRequest, ReadReportRequest, RectificationAction, ReportFormat,
+    ReportLanguage, Satisfaction, SearchCasesRequest, SearchRectificationsRequest,
+    StartCaseRequest, UploadMaterialRequest, WatchCaseRequest, WatchDepartmentRequest,
+    WatchRectificationsRequest, case_service_client::CaseServiceClient,
+    catalogue_service_client::CatalogueServiceClient,
+    material_service_client::MaterialServiceClient, rating_service_client::RatingServiceClient,
+    statistics_service_client::StatisticsServiceClient, upload_material_request::Part,
 };
 use prost::Message;
 use tonic::{Code, Request, Status, transport::Channel};
@@ -29,6 +31,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     certificates::Certificates,
+    materials::scan,
     rating::{hides_everybody, rating},
     scene::{PASSPORT, QINGDAO, WEIHAI, applicant, config_text, full, start_request},
 };
@@ -140,7 +143,7 @@ async fn a_process_handles_cases_behind_its_gateway_and_writes_nobody_into_its_l
     let channel = certificates.gateway(address);
     the_catalogue_is_served(channel.clone()).await;
     let mut cases = CaseServiceClient::new(channel.clone());
-    let number = a_case_is_accepted(&mut cases).await;
+    let number = a_case_is_accepted(channel.clone()).await;
     ratings_are_served(channel.clone(), number).await;
     figures_are_served(channel).await;
     whoever_may_not_is_told_why(&mut cases, number).await;
@@ -200,7 +203,34 @@ async fn the_catalogue_is_served(channel: Channel) {
     );
 }
 
-async fn a_case_is_accepted(cases: &mut CaseServiceClient<Channel>) -> CaseNumber {
+/// Uploads a document for a material in one chunk.
+async fn uploaded(channel: Channel, number: CaseNumber, material: &str) {
+    let content = scan(1_000);
+    let sha256 = DocumentDigest::of(&content).as_bytes().to_vec();
+    let header = MaterialHeader {
+        number: number.to_string(),
+        material_id: material.to_owned(),
+        role: ActorRole::Window.into(),
+        sha256: sha256.clone(),
+        size: content.len() as u64,
+        content_type: "application/pdf".into(),
+    };
+    let chunk = MaterialChunk {
+        offset: 0,
+        content,
+        sha256,
+    };
+    let sent = [Part::Header(header), Part::Chunk(chunk)]
+        .map(|part| UploadMaterialRequest { part: Some(part) });
+    let sent = by(futures_util::stream::iter(sent), WINDOW);
+    let taken = MaterialServiceClient::new(channel)
+        .upload_material(sent)
+        .await;
+    assert!(taken.unwrap().into_inner().complete);
+}
+
+async fn a_case_is_accepted(channel: Channel) -> CaseNumber {
+    let cases = &mut CaseServiceClient::new(channel.clone());
     let start = start_request(PASSPORT, QINGDAO, WEIHAI);
     let started = cases.start_case(by(start.clone(), WINDOW)).await.unwrap();
     let standing = started.into_inner().standing.unwrap();
@@ -214,15 +244,22 @@ async fn a_case_is_accepted(cases: &mut CaseServiceClient<Channel>) -> CaseNumbe
         (Some(&standing), true)
     );
     let number: CaseNumber = standing.number.parse().unwrap();
-    for (action, role, client) in [
-        (A::Receive, ActorRole::Window, WINDOW),
-        (A::HandOver, ActorRole::Window, WINDOW),
-        (A::Accept, ActorRole::Department, DEPARTMENT),
-    ] {
-        cases
-            .act_on_case(by(full(number, action, role), client))
-            .await
-            .unwrap();
+    for action in [A::Receive, A::HandOver] {
+        let step = full(number, action, ActorRole::Window);
+        cases.act_on_case(by(step, WINDOW)).await.unwrap();
+    }
+    let accept = full(number, A::Accept, ActorRole::Department);
+    let refused = cases.act_on_case(by(accept.clone(), DEPARTMENT)).await;
+    let message = refused.as_ref().unwrap_err().message().to_owned();
+    let expected = (Code::FailedPrecondition, "MATERIALS_MISSING".into());
+    assert_eq!(reason(refused), expected);
+    for material in ["identity-card", "passport-photo"] {
+        assert!(message.contains(material), "{message}");
+        uploaded(channel.clone(), number, material).await;
+    }
+    for repeated in [false, true] {
+        let accepted = cases.act_on_case(by(accept.clone(), DEPARTMENT)).await;
+        assert_eq!(accepted.unwrap().into_inner().repeated, repeated);
     }
     let read = ReadCaseRequest {
         number: number.to_string(),

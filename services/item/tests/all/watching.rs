@@ -5,7 +5,8 @@ use std::time::Duration;
 use banqiao_item::{CaseFilter, CaseNumber, Event, EventFilter, Watches};
 use banqiao_kit::{CallError, FollowFrom, FollowSettings, Seen};
 use banqiao_proto::item::v1::{
-    ActorRole::Window, Applicant, CaseAction as A, CaseState, SearchCasesRequest, Warning,
+    ActorRole::Window, Applicant, CaseAction as A, CaseState, LimitKind, SearchCasesRequest,
+    Warning,
 };
 use futures_util::{StreamExt, TryStreamExt};
 use prost_types::Timestamp;
@@ -107,9 +108,18 @@ pub(crate) async fn a_watch_of_a_department_sees_steps_of_other_replicas_and_war
         let seen = all.next().await.unwrap().unwrap().change.unwrap();
         assert_eq!((seen.number, seen.action), (number, action));
     }
-    replica.pass(9 * DAY).await;
-    let seen = warnings.next().await.unwrap().unwrap().change.unwrap();
-    assert_eq!((seen.number, seen.action), (number, A::WarnYellow));
+    // The promise runs out on 2026-03-11, the law's limit on 2026-03-23.
+    for (days, action, limit) in [
+        (9, A::WarnYellow, LimitKind::Promised),
+        (1, A::WarnRed, LimitKind::Promised),
+        (9, A::WarnYellow, LimitKind::Legal),
+        (4, A::WarnRed, LimitKind::Legal),
+    ] {
+        replica.pass(days * DAY).await;
+        let seen = warnings.next().await.unwrap().unwrap().change.unwrap();
+        let warned = (seen.number, seen.action, seen.detail.limit);
+        assert_eq!(warned, (number, action, limit));
+    }
     stopping.cancel();
     assert!(matches!(
         all.next().await,
