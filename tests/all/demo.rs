@@ -115,6 +115,20 @@ async fn demo_holds_its_checks_and_its_gateways_write_no_identity_number() {
         assert!(held(what), "{what}: {report}");
     }
     for what in [
+        "passport identity",
+        "passport corrected",
+        "passport clock stopped",
+        "passport watched",
+        "passport timeline",
+        "passport exchanges",
+        "household register",
+        "household needs both",
+        "household timeline",
+        "household exchanges",
+    ] {
+        assert!(held(what), "{what}: {report}");
+    }
+    for what in [
         "limit",
         "table refused",
         "needs both",

@@ -3,6 +3,7 @@
 mod benefits;
 mod client;
 mod count;
+mod items;
 mod laboratory;
 mod pension;
 mod processes;
@@ -41,6 +42,14 @@ const REPORTS: &str = "banqiao.lab.v1.ReportService";
 const QUALITY: &str = "banqiao.lab.v1.QualityService";
 /// Full name of the service of recognition.
 const RECOGNITION: &str = "banqiao.lab.v1.RecognitionService";
+/// Full name of the service of cases.
+const CASES: &str = "banqiao.item.v1.CaseService";
+/// Full name of the service of their materials.
+const MATERIALS: &str = "banqiao.item.v1.MaterialService";
+/// Full name of the service of ratings (好差评).
+const RATINGS: &str = "banqiao.item.v1.RatingService";
+/// Full name of the service of figures and reports.
+const STATISTICS: &str = "banqiao.item.v1.StatisticsService";
 /// Every service that a city of the demo carries.
 const SERVICES: [(&str, Program); 16] = [
     (CARD, Program::Card),
@@ -55,10 +64,10 @@ const SERVICES: [(&str, Program); 16] = [
     ("banqiao.lab.v1.FhirService", Program::Lab),
     ("banqiao.lab.v1.ReferralService", Program::Lab),
     ("banqiao.item.v1.CatalogueService", Program::Item),
-    ("banqiao.item.v1.CaseService", Program::Item),
-    ("banqiao.item.v1.MaterialService", Program::Item),
-    ("banqiao.item.v1.RatingService", Program::Item),
-    ("banqiao.item.v1.StatisticsService", Program::Item),
+    (CASES, Program::Item),
+    (MATERIALS, Program::Item),
+    (RATINGS, Program::Item),
+    (STATISTICS, Program::Item),
 ];
 /// First port: below those that systems give to connections (32768 and up on Linux), which could take it first.
 const BASE_PORT: u16 = 17_020;

@@ -144,7 +144,7 @@ impl Sandbox {
 
     /// The file that names the moment at which the services' records live, while there is one.
     pub fn records_clock(&self) -> PathBuf {
-        self.root.join("card-records-clock")
+        self.root.join("records-clock")
     }
 
     /// Removes a sandbox's folder. A folder that is not a sandbox stays.

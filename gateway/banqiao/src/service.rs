@@ -70,20 +70,11 @@ impl CardCommand {
     /// The config is at fault, or something that it names cannot be used.
     pub async fn run(&self) -> Result<Exit> {
         let config = self.arguments.read(CardConfig::read)?;
-        let records = ManualClock::new(Clock::system().now_us());
-        let clock = match &self.records_clock {
-            Some(_) => records.clock(),
-            None => Clock::system(),
-        };
+        let records = Records::of(self.records_clock.as_deref());
+        let clock = records.clock();
         let instance = banqiao_card::Instance::start_apart(config, Clock::system(), clock).await?;
         let serving = instance.serve(self.arguments.stop());
-        match &self.records_clock {
-            Some(file) => tokio::select! {
-                served = serving => served?,
-                () = follow(file, &records) => {}
-            },
-            None => serving.await?,
-        }
+        Box::pin(records.follow_during(serving)).await?;
         Ok(Exit::Done)
     }
 }
@@ -113,6 +104,10 @@ impl LabCommand {
 pub struct ItemCommand {
     #[command(flatten)]
     arguments: ServiceArguments,
+    /// For `banqiao demo`: cases live at the moment that this file names (RFC 3339), and in the present while there is none.
+    /// Certificates are judged in the present.
+    #[arg(long, value_name = "FILE", hide = true)]
+    records_clock: Option<PathBuf>,
 }
 
 impl ItemCommand {
@@ -123,17 +118,55 @@ impl ItemCommand {
     /// The config is at fault, or something that it names cannot be used.
     pub async fn run(&self) -> Result<Exit> {
         let config = self.arguments.read(ItemConfig::read)?;
-        Box::pin(banqiao_item::run(config, self.arguments.stop())).await?;
+        let records = Records::of(self.records_clock.as_deref());
+        let clock = records.clock();
+        let instance = banqiao_item::Instance::start_apart(config, Clock::system(), clock).await?;
+        let serving = instance.serve(self.arguments.stop());
+        Box::pin(records.follow_during(serving)).await?;
         Ok(Exit::Done)
     }
 }
 
-/// Keeps a clock at the moment that a file names.
-async fn follow(file: &Path, clock: &ManualClock) {
-    loop {
-        let named = std::fs::read_to_string(file).ok();
-        let moment: Option<Timestamp> = named.and_then(|text| text.trim().parse().ok());
-        clock.set_us(moment.map_or_else(|| Clock::system().now_us(), Timestamp::as_microsecond));
-        tokio::time::sleep(LOOK).await;
+/// The clock of a service's records: the present, or the moment that a file names.
+struct Records<'a> {
+    file: Option<&'a Path>,
+    named: ManualClock,
+}
+
+impl<'a> Records<'a> {
+    fn of(file: Option<&'a Path>) -> Self {
+        Self {
+            file,
+            named: ManualClock::new(Clock::system().now_us()),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        match self.file {
+            Some(_) => self.named.clock(),
+            None => Clock::system(),
+        }
+    }
+
+    /// Follows the file for as long as a service serves.
+    async fn follow_during<E>(
+        &self,
+        serving: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        tokio::select! {
+            served = serving => served,
+            () = self.follow(), if self.file.is_some() => Ok(()),
+        }
+    }
+
+    async fn follow(&self) {
+        while let Some(file) = self.file {
+            let text = std::fs::read_to_string(file).ok();
+            let moment: Option<Timestamp> = text.and_then(|text| text.trim().parse().ok());
+            let present = || Clock::system().now_us();
+            self.named
+                .set_us(moment.map_or_else(present, Timestamp::as_microsecond));
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }

@@ -14,6 +14,11 @@ use banqiao_proto::{
         admin_service_client::AdminServiceClient, grant_service_client::GrantServiceClient,
     },
     exchange::v1::Reason,
+    item::v1::{
+        case_service_client::CaseServiceClient, material_service_client::MaterialServiceClient,
+        rating_service_client::RatingServiceClient,
+        statistics_service_client::StatisticsServiceClient,
+    },
     lab::v1::{
         quality_service_client::QualityServiceClient,
         recognition_service_client::RecognitionServiceClient,
@@ -80,6 +85,22 @@ impl System {
         RecognitionServiceClient::new(self.channel.clone())
     }
 
+    pub(super) fn cases(&self) -> CaseServiceClient<Channel> {
+        CaseServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn materials(&self) -> MaterialServiceClient<Channel> {
+        MaterialServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn ratings(&self) -> RatingServiceClient<Channel> {
+        RatingServiceClient::new(self.channel.clone())
+    }
+
+    pub(super) fn statistics(&self) -> StatisticsServiceClient<Channel> {
+        StatisticsServiceClient::new(self.channel.clone())
+    }
+
     pub(super) fn entitlement(&self) -> EntitlementServiceClient<Channel> {
         EntitlementServiceClient::new(self.channel.clone())
     }
@@ -102,6 +123,21 @@ pub(super) fn request<T>(message: T, to: &str, purpose: &str) -> Result<Request<
         "banqiao-operator",
         AsciiMetadataValue::from_static("demo-operator-01"),
     );
+    Ok(request)
+}
+
+/// As [`request`], on another basis.
+pub(super) fn request_on<T>(
+    message: T,
+    to: &str,
+    purpose: &str,
+    basis: &str,
+) -> Result<Request<T>> {
+    let mut request = request(message, to, purpose)?;
+    // Metadata is ASCII; other characters are percent-encoded.
+    let basis: String = basis.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let basis = format!("statutory:{basis}").parse()?;
+    request.metadata_mut().insert("banqiao-basis", basis);
     Ok(request)
 }
 

@@ -145,12 +145,7 @@ async fn grants(scenario: &Scenario<'_>, city: &SandboxCity) -> Result<()> {
 
 /// A request on the rules of recognition.
 fn request<T>(message: T, to: &str, purpose: &str) -> Result<Request<T>> {
-    let mut request = client::request(message, to, purpose)?;
-    // Metadata is ASCII; other characters are percent-encoded.
-    let basis: String = BASIS.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let basis = format!("statutory:{basis}").parse()?;
-    request.metadata_mut().insert("banqiao-basis", basis);
-    Ok(request)
+    client::request_on(message, to, purpose, BASIS)
 }
 
 /// Code of a city's first hospital.

@@ -28,7 +28,7 @@ use crate::sandbox::SandboxCity;
 
 const PURPOSE: &str = "case-handling";
 /// How long a document may take from city to city, and a service to take over the simulated time.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 /// Validity of the grants.
@@ -315,7 +315,8 @@ async fn set_clock(
     .await
 }
 
-async fn until<F>(what: &str, condition: impl Fn() -> F) -> Result<()>
+/// Waits until a condition holds.
+pub(super) async fn until<F>(what: &str, condition: impl Fn() -> F) -> Result<()>
 where
     F: Future<Output = Result<bool>>,
 {

@@ -35,7 +35,8 @@ impl Processes {
                 let config = config.to_str().context("the folder's name is not UTF-8")?;
                 let name = program.name();
                 let mut arguments = vec![name, "--config", config, "--exit-with-parent"];
-                if program == Program::Card {
+                // What happens in cards' and cases' records takes days; reports are of the present.
+                if matches!(program, Program::Card | Program::Item) {
                     arguments.extend(["--records-clock", clock]);
                 }
                 let log = city.folder.join(format!("{name}.log"));

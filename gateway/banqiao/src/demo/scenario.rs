@@ -23,7 +23,7 @@ use serde::Serialize;
 use super::{
     CARD, CARD_LIFE, Steps, benefits,
     client::{self, System},
-    laboratory, pension,
+    items, laboratory, pension,
     processes::Processes,
 };
 use crate::audit::evidence;
@@ -100,6 +100,7 @@ impl<'a> Scenario<'a> {
         Box::pin(self.renewal(steps)).await?;
         self.benefits(steps).await?;
         pension::play(self, steps).await?;
+        Box::pin(items::play(self, steps)).await?;
         Box::pin(laboratory::play(self, steps, processes)).await?;
         self.witnessed(steps).await?;
         self.proven(steps, &exchange).await?;
@@ -394,6 +395,22 @@ impl<'a> Scenario<'a> {
         provider: &SandboxCity,
         exchange: &str,
     ) -> Result<()> {
+        let kinds = self.kinds(consumer, provider, exchange).await?;
+        let both = kinds
+            .iter()
+            .all(|kinds| *kinds == [Kind::Open, Kind::Close]);
+        let seen = "OPEN and CLOSE in Weihai's ledger and in Weifang's".to_owned();
+        self.check(steps, "both ledgers hold it", both, seen);
+        Ok(())
+    }
+
+    /// Kinds of the entries of an exchange in the ledgers of both cities.
+    pub(super) async fn kinds(
+        &self,
+        consumer: &SandboxCity,
+        provider: &SandboxCity,
+        exchange: &str,
+    ) -> Result<Vec<Vec<Kind>>> {
         let id = exchange.split('/').next().unwrap_or_default().to_owned();
         let mut kinds = Vec::new();
         for city in [consumer, provider] {
@@ -413,16 +430,7 @@ impl<'a> Scenario<'a> {
             }
             kinds.push(found);
         }
-        let both = kinds
-            .iter()
-            .all(|kinds| *kinds == [Kind::Open, Kind::Close]);
-        self.check(
-            steps,
-            "both ledgers hold it",
-            both,
-            "OPEN and CLOSE in Weihai's ledger and in Weifang's".to_owned(),
-        );
-        Ok(())
+        Ok(kinds)
     }
 
     /// Every city's ledger has a checkpoint that all other cities have cosigned.
