@@ -42,6 +42,8 @@ mod evidence;
 mod export;
 #[path = "all/harness.rs"]
 mod harness;
+#[path = "all/item.rs"]
+mod item;
 #[path = "all/lab.rs"]
 mod lab;
 #[path = "all/memory.rs"]

@@ -163,7 +163,7 @@ impl Asked {
     }
 }
 
-fn outcomes(answer: &Answer) -> BTreeMap<String, CityOutcome> {
+pub(crate) fn outcomes(answer: &Answer) -> BTreeMap<String, CityOutcome> {
     let Some(value) = answer.last().get("banqiao-outcomes-bin") else {
         return BTreeMap::new();
     };

@@ -127,7 +127,7 @@ fn result(code: &str, name: &str, specimen: &str, unit: &str, value: &str) -> Re
 }
 
 /// A report of a hospital with every field that a purpose may or may not see.
-fn report(hospital: &str) -> Report {
+pub(crate) fn report(hospital: &str) -> Report {
     Report {
         institution: hospital.to_owned(),
         report_number: "R-1".to_owned(),

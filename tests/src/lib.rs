@@ -12,6 +12,7 @@ pub mod authority;
 pub mod cards;
 pub mod directory;
 pub mod hostile;
+pub mod items;
 pub mod labs;
 pub mod middle;
 pub mod network;

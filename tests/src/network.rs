@@ -1,5 +1,6 @@
 //! Cities on loopback, each with its authority, its gateways and the services behind them.
 
+mod halls;
 mod laboratories;
 mod offices;
 
@@ -33,6 +34,7 @@ use crate::{
     wire::Caller,
 };
 
+pub use halls::{CASES, Halls, MATERIALS, STATISTICS};
 pub use laboratories::{EMR, LIS, QUALITY, RECOGNITION, REFERRAL, REPORTS};
 
 /// The founding members: code, name, trust domain.
