@@ -52,3 +52,20 @@ CREATE VIEW hrss.insurance_for_network AS
 SELECT p.aac002, i.aae140, i.aab301, i.aae030, i.aae031, i.aac008, i.aae116, i.suspended_from, i.suspended_until, i.recorded_as_of
 FROM hrss.ac02 i
 JOIN hrss.ac01 p ON p.aac001 = i.aac001;
+
+CREATE TABLE hrss.payee (                                   -- 待遇发放 (D)
+    aac001 bigint NOT NULL REFERENCES hrss.ac01,            -- 个人编号 (M)
+    aae140 char(3) NOT NULL,                                -- 险种类型 (M; codes M)
+    aae116 char(1) NOT NULL,                                -- 待遇发放状态 (M; codes D)
+    not_paid_from date,                                     -- 暂停或停发起始日期 (D)
+    check_due char(8) NOT NULL,                             -- 下次核查日期, YYYYMMDD (D)
+    aae036 timestamp NOT NULL DEFAULT now(),                -- 经办时间 (M)
+    PRIMARY KEY (aac001, aae140)
+);
+
+-- What the card service reads of the people whom the city pays: one row a person and scheme. A real view makes the day by which a check is
+-- due from what its table has, such as twelve months after the last check, and then set_due_days writes that.
+CREATE VIEW hrss.payment_for_network AS
+SELECT p.aac002, b.aae140, b.aae116, b.not_paid_from, b.check_due
+FROM hrss.payee b
+JOIN hrss.ac01 p ON p.aac001 = b.aac001;

@@ -27,6 +27,9 @@ use crate::{
 /// How often ended temporary losses are looked for. Answers are right without it; it is for watchers.
 const DEFAULT_SWEEP: Duration = Duration::from_secs(5);
 
+/// A sweep reads every payment: two statements for 500 people. Campaigns are of a month, so they need no fresher ones.
+const DEFAULT_PAYMENT_SWEEP: Duration = Duration::from_secs(900);
+
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -66,6 +69,9 @@ pub struct CardConfig {
     pub entitlement: EntitlementTerms,
     /// `[eligibility]`: for how many months a check is recognised (`validity_months`).
     pub eligibility: EligibilityTerms,
+    /// `[eligibility]`: where payments are in the bureau's own tables, how often its changes are looked for of people about whom nobody
+    /// asks, so that campaigns tell of them (`sweep`).
+    pub payment_sweep: Duration,
     /// `[cities]`: the other cities' trust domains by code, for what their systems may report, watch and hand over.
     pub cities: BTreeMap<CityCode, TrustDomain>,
     /// `[telemetry]`.
@@ -147,6 +153,11 @@ impl CardConfig {
         let eligibility = EligibilityTerms {
             validity_months: section.number("validity_months", months, 1..=36),
         };
+        let payment_sweep = section.duration(
+            "sweep",
+            DEFAULT_PAYMENT_SWEEP,
+            Duration::from_millis(100)..=DAY,
+        );
         drop(section);
         let resource = Resource::new("banqiao-card", env!("CARGO_PKG_VERSION"));
         let resource = match city {
@@ -171,6 +182,7 @@ impl CardConfig {
             calendar: calendar?,
             entitlement,
             eligibility,
+            payment_sweep,
             cities,
             telemetry: telemetry?,
         })

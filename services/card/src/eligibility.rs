@@ -12,7 +12,10 @@
 
 mod campaign;
 mod decide;
+mod export;
 mod import;
+mod mapped;
+mod payment;
 mod record;
 mod request;
 mod service;
@@ -24,6 +27,8 @@ mod watch;
 use banqiao_directory::{CityCode, Clock};
 use banqiao_kit::RuleTable;
 
+pub(crate) use mapped::{INSERT_PAYMENTS, PAYMENT, SET_DUE_DAYS, UPDATE_PAYMENTS};
+pub use payment::Swept;
 pub use record::{
     Adverse, Confirmation, Event, Evidence, Payment, Person, PersonKey, Verdict, in_person,
 };

@@ -9,6 +9,7 @@
 //! a default.
 
 mod ask;
+mod export;
 mod import;
 mod judge;
 mod mapped;
@@ -31,7 +32,9 @@ use jiff::civil::Date;
 
 pub use ask::OtherCities;
 pub use judge::{Judgement, judge};
-pub(crate) use mapped::{INSERT_PERIODS, INSURANCE, UPDATE_PERIODS};
+pub(crate) use mapped::{
+    INSERT_PERIODS, INSURANCE, SCHEME, UPDATE_PERIODS, numbers, scheme_name, scheme_of, without,
+};
 pub use policy::{POLICIES, Policy, Requirement};
 pub use request::{Asked, ImportedPeriod};
 pub(crate) use request::{FUTURE, optional_date, parse_scheme};

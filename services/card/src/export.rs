@@ -1,4 +1,5 @@
-//! Cards out of the database into a file that can be imported again.
+//! Cards, and the stock of new ones, out of the database into a file that can be imported again. Insured persons and beneficiaries are
+//! written beside their modules.
 
 use std::io;
 
@@ -13,8 +14,8 @@ use crate::{
     store::{StoreError, StoredCard},
 };
 
-/// Cards in one query.
-const PAGE: i64 = 500;
+/// Cards, or people, in one query.
+pub(crate) const PAGE: i64 = 500;
 
 /// Which cards are exported. The default is all of them.
 #[derive(Clone, Debug, Default)]
@@ -32,21 +33,26 @@ pub struct ExportFilter {
 impl ExportFilter {
     fn takes(&self, card: &Card, today: Date, now_us: i64) -> bool {
         let shown = card.social.settled(now_us).shown(card.expires_on, today);
-        let within = |division: &DivisionCode| {
-            let division = division.as_str().trim_end_matches("00");
-            card.division.as_str().starts_with(division)
-        };
         (self.states.is_empty() || self.states.contains(&shown))
             && self.expires_before.is_none_or(|day| card.expires_on < day)
-            && self.division.as_ref().is_none_or(within)
+            && self
+                .division
+                .as_ref()
+                .is_none_or(|division| within(division, &card.division))
             && (self.numbers.is_empty() || self.numbers.contains(&card.number))
     }
+}
+
+/// Whether a division is another one or, where that ends in zeros, lies within it.
+pub(crate) fn within(outer: &DivisionCode, inner: &DivisionCode) -> bool {
+    let outer = outer.as_str().trim_end_matches("00");
+    inner.as_str().starts_with(outer)
 }
 
 /// What an export wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
-    /// Cards in the file.
+    /// Records in the file.
     pub written: u64,
     /// Records of the bureau's own tables that cannot be used and are not in the file, whatever the filter.
     pub unreadable: u64,
@@ -57,10 +63,10 @@ pub struct Exported {
 #[non_exhaustive]
 pub enum ExportError {
     /// The file.
-    #[error("cannot write the cards")]
+    #[error("cannot write the records")]
     Sheet(#[source] SheetError),
     /// The database.
-    #[error("cannot read the cards")]
+    #[error("cannot read the records")]
     Store(#[source] StoreError),
 }
 
@@ -114,6 +120,39 @@ impl Cards {
             }
             match page.last {
                 Some(last) => after = last,
+                None => return Ok(exported),
+            }
+        }
+    }
+}
+
+impl Cards {
+    /// Writes the stock of new cards, in the order of their numbers, page by page, as [`Cards::stock_file`] takes it. `seen` is told how
+    /// many were written.
+    ///
+    /// # Errors
+    /// See [`ExportError`].
+    pub async fn export_stock<W: io::Write + Send>(
+        &self,
+        writer: &mut SheetWriter<W>,
+        mut seen: impl FnMut(u64),
+    ) -> Result<Exported, ExportError> {
+        let (mut after, mut exported) = (String::new(), Exported::default());
+        loop {
+            let blanks = self.store.blanks_after(&after, PAGE).await;
+            let blanks = blanks.map_err(ExportError::Store)?;
+            for blank in &blanks {
+                let row = [
+                    blank.number.as_str(),
+                    blank.chip.as_str(),
+                    &blank.specification,
+                ];
+                writer.write(&row).map_err(ExportError::Sheet)?;
+                exported.written += 1;
+                seen(exported.written);
+            }
+            match blanks.last() {
+                Some(last) => after = last.number.as_str().to_owned(),
                 None => return Ok(exported),
             }
         }

@@ -66,6 +66,8 @@ pub struct Instance {
     entitlement: EntitlementServer,
     eligibility: EligibilityServer,
     eligibility_watches: EligibilityWatches,
+    /// Whose changes by the bureau's own programs are looked for, and how often.
+    payments: (Eligibility, Duration),
     stopping: CancellationToken,
     sweep: Duration,
 }
@@ -117,6 +119,7 @@ impl Instance {
             Eligibility::new(&store, config.city, records.clone(), config.eligibility);
         let eligibility_watches =
             EligibilityWatches::new(&eligibility, config.watch, stopping.clone());
+        let payments = (eligibility.clone(), config.payment_sweep);
         let eligibility = EligibilityServer::new(eligibility, eligibility_watches.clone(), cities);
         let transfers = Transfers::new(
             PensionStore::new(store.database().clone()),
@@ -140,6 +143,7 @@ impl Instance {
             entitlement,
             eligibility,
             eligibility_watches,
+            payments,
             stopping,
             sweep: config.sweep,
         })
@@ -171,6 +175,8 @@ impl Instance {
         let eligibility_watches = self.eligibility_watches;
         tasks.spawn(async move { eligibility_watches.follow().await });
         tasks.spawn(sweep(self.cards.clone(), self.sweep, stopping.clone()));
+        let (payments, every) = self.payments;
+        tasks.spawn(payments.follow_payments(every, stopping.clone()));
         let progress = self.progress.clone();
         tasks.spawn(async move { progress.follow().await });
         if let Some(gateway) = self.gateway {

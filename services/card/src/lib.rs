@@ -28,6 +28,7 @@ mod instance;
 mod life;
 mod loss;
 pub mod pension;
+mod people;
 mod request;
 mod rules;
 mod service;

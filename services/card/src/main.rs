@@ -42,7 +42,7 @@ enum Command {
     },
     /// Takes over cards from a CSV or XLSX file; exits 3 when lines were refused. Sending a file again changes nothing.
     Import(command::refusals::SheetFile),
-    /// Writes cards into a CSV or XLSX file that can be imported again.
+    /// Writes cards, insured persons, beneficiaries or the stock into a CSV or XLSX file that can be imported again.
     Export(command::export::ExportFile),
     /// Takes new cards from a CSV or XLSX file into the stock from which cards are replaced and renewed. Sending a file again adds nothing.
     Stock {

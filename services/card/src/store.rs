@@ -323,7 +323,7 @@ impl StoreError {
     /// What is wrong with a record, where it is the record and not the store.
     pub(crate) fn of_a_record(&self) -> Option<Violation> {
         let (field, refusal) = match self {
-            Self::NotMapped(_) => ("card", &NOT_MAPPED),
+            Self::NotMapped(statement) => (*statement, &NOT_MAPPED),
             Self::Unreadable(field) => (*field, &RECORD_UNREADABLE),
             _ => return None,
         };
@@ -355,7 +355,7 @@ impl From<StoreError> for CallError {
                 Self::Internal(error.into())
             }
             StoreError::Unreadable(field) => {
-                RECORD_UNREADABLE.because(format!("the record of this card at its city: {field}"))
+                RECORD_UNREADABLE.because(format!("the record in its city's own tables: {field}"))
             }
             StoreError::NotMapped(statement) => {
                 NOT_MAPPED.because(format!("this city's mapping has no statement {statement}"))
@@ -547,6 +547,17 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// New cards of the stock after a number, in the order in which the database keeps numbers, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn blanks_after(&self, after: &str, limit: i64) -> Result<Vec<Blank>, StoreError> {
+        match &self.database {
+            Database::Postgres(pool) => postgres::blanks_after(pool, after, limit).await,
+            Database::Sqlite(database) => sqlite::blanks_after(database, after, limit).await,
+        }
     }
 
     /// Adds new cards to the stock, apart from those that are there or were issued, and says how many.

@@ -19,8 +19,12 @@ mod certificates;
 mod command_line;
 #[path = "all/eligibility.rs"]
 mod eligibility;
+#[path = "all/eligibility_model.rs"]
+mod eligibility_model;
 #[path = "all/entitlements.rs"]
 mod entitlements;
+#[path = "all/export_benefits.rs"]
+mod export_benefits;
 #[path = "all/exports.rs"]
 mod exports;
 #[path = "all/faults.rs"]
@@ -39,6 +43,8 @@ mod mapping;
 mod model;
 #[path = "all/no_stop.rs"]
 mod no_stop;
+#[path = "all/payments.rs"]
+mod payments;
 #[path = "all/pension_model.rs"]
 mod pension_model;
 #[path = "all/pension_process.rs"]

@@ -118,7 +118,7 @@ async fn payees(file: SheetFile) -> anyhow::Result<bool> {
     let config = CardConfig::read(&file.config)?;
     install_log(&config.telemetry)?;
     let (mut batches, mut refusals) = file.open(&BENEFICIARY_SHEET)?;
-    let store = Store::open(&config.database).await?;
+    let store = Store::open_mapped(&config.database, config.mapping.as_ref()).await?;
     let eligibility = Eligibility::new(&store, config.city, Clock::system(), config.eligibility);
     while let Some(rows) = batches.next().await {
         let (sound, faulty) = judged(&rows, beneficiary_line);

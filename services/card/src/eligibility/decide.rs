@@ -289,6 +289,16 @@ pub(super) fn due(person: &mut Person, effects: &mut Effects, context: &Context)
     mark(person, effects);
 }
 
+/// As [`due`], where the bureau has set the day itself: it stands, whatever check there was.
+pub(super) fn due_as_set(person: &Person, effects: &mut Effects) {
+    match person.payment {
+        Some(payment) if payment.state == PaymentState::Stopped => {
+            effects.not_due.push(payment.due_on);
+        }
+        _ => mark(person, effects),
+    }
+}
+
 /// Tells the campaign of the month in which the person is due how it stands.
 fn mark(person: &Person, effects: &mut Effects) {
     let Some(payment) = person.payment else {

@@ -1,8 +1,8 @@
-//! Taking over whom the city pays, in bulk. The only way by which the state of a payment comes in.
+//! Taking over whom the city pays, in bulk. The only way by which the state of a payment comes in, apart from the bureau's own tables.
 
 use std::collections::HashMap;
 
-use banqiao_kit::{Broken, CallError, Caller, Rule, RuleTable, Violation, Violations, civil_date};
+use banqiao_kit::{Broken, Caller, Rule, RuleTable, Violation, Violations, civil_date};
 use banqiao_proto::card::v1::{
     Beneficiary, EligibilityEventKind, EligibilityResult, ImportBeneficiariesRequest, PaymentState,
 };
@@ -10,12 +10,16 @@ use jiff::civil::Date;
 
 use super::{
     Eligibility,
-    decide::{Context, Effects, due},
+    decide::Context,
+    payment::pay,
     record::{Event, Payment, Person, PersonKey},
     request::parse_key,
     store::{Changes, Found},
 };
-use crate::{card::parse_date, entitlement::optional_date, import::LineOutcome};
+use crate::{
+    card::parse_date, entitlement::optional_date, import::LineOutcome, importer::apart,
+    store::StoreError,
+};
 
 const PAYMENT: Rule = Rule::design(
     "PAYMENT_STATE",
@@ -74,63 +78,82 @@ impl Line {
 }
 
 impl Eligibility {
-    /// Takes over lines in one transaction, each judged alone, and gives the outcome of each, in order.
+    /// Takes over lines, each judged alone, and gives the outcome of each, in order: in one transaction, unless the bureau's own tables
+    /// refuse a line.
     ///
     /// # Errors
-    /// The store failed. Then nothing of the lines stands: send them again.
+    /// See [`StoreError`]. What went through before the error stays: send the lines again.
     pub async fn import(
         &self,
         lines: &[ImportBeneficiariesRequest],
         caller: Option<&Caller>,
-    ) -> Result<Vec<LineOutcome>, CallError> {
+    ) -> Result<Vec<LineOutcome>, StoreError> {
+        apart(lines, |lines| Box::pin(self.import_run(lines, caller))).await
+    }
+
+    async fn import_run(
+        &self,
+        lines: &[ImportBeneficiariesRequest],
+        caller: Option<&Caller>,
+    ) -> Result<Vec<LineOutcome>, StoreError> {
         let now_us = self.clock.now_us();
         let today = civil_date(now_us);
         let parsed: Vec<_> = lines
             .iter()
             .map(|line| Line::parse(line.beneficiary.as_ref(), today))
             .collect();
-        let keys: Vec<_> = parsed.iter().flatten().map(|line| line.key).collect();
-        let decide = |found: Found| {
-            let mut known: HashMap<_, _> = found
-                .people
-                .into_iter()
-                .map(|person| (person.key, person))
-                .collect();
-            let (mut changes, mut next) = (Changes::default(), found.next);
-            let mut outcomes = Vec::with_capacity(parsed.len());
-            for line in parsed {
-                let line = match line {
-                    Err(faults) => {
-                        outcomes.push(LineOutcome::Refused(faults));
-                        continue;
-                    }
-                    Ok(line) => line,
-                };
-                let before = known.get(&line.key);
-                let mut person = before.cloned().unwrap_or_else(|| Person::unknown(line.key));
-                let context = Context {
-                    entry: self.event(line.key, caller, now_us),
-                    next,
-                    own: self.city,
-                };
-                let effects = pay(&mut person, line.payment, &context);
-                if before == Some(&person) {
-                    outcomes.push(LineOutcome::Unchanged);
+        let sound = parsed.iter().flatten();
+        let holders: Vec<_> = sound.map(|line| line.key.holder).collect();
+        let decide = |found: Found| Ok(self.taken(parsed, found, caller, now_us));
+        self.change(&holders, None, decide).await
+    }
+
+    /// What lines make of what was found.
+    fn taken(
+        &self,
+        lines: Vec<Result<Line, Vec<Violation>>>,
+        found: Found,
+        caller: Option<&Caller>,
+        now_us: i64,
+    ) -> (Changes, Vec<LineOutcome>) {
+        let people = found.people.into_iter();
+        let mut known: HashMap<_, _> = people.map(|person| (person.key, person)).collect();
+        let mut changes = Changes {
+            recorded: true,
+            ..Changes::default()
+        };
+        let (mut next, mut outcomes) = (found.next, Vec::with_capacity(lines.len()));
+        for line in lines {
+            let line = match line {
+                Err(faults) => {
+                    outcomes.push(LineOutcome::Refused(faults));
                     continue;
                 }
-                let is_new = before.is_none_or(|person| person.payment.is_none());
-                outcomes.push(if is_new {
-                    LineOutcome::Created
-                } else {
-                    LineOutcome::Updated
-                });
-                next += i64::try_from(effects.events.len()).unwrap_or_default();
-                known.insert(person.key, person.clone());
-                changes.people.push((person, effects));
+                Ok(line) => line,
+            };
+            let before = known.get(&line.key);
+            let mut person = before.cloned().unwrap_or_else(|| Person::unknown(line.key));
+            let context = Context {
+                entry: self.event(line.key, caller, now_us),
+                next,
+                own: self.city,
+            };
+            let effects = pay(&mut person, line.payment, &context);
+            if before == Some(&person) {
+                outcomes.push(LineOutcome::Unchanged);
+                continue;
             }
-            Ok((changes, outcomes))
-        };
-        self.store.change(&keys, None, decide).await
+            let is_new = before.is_none_or(|person| person.payment.is_none());
+            outcomes.push(if is_new {
+                LineOutcome::Created
+            } else {
+                LineOutcome::Updated
+            });
+            next += i64::try_from(effects.events.len()).unwrap_or_default();
+            known.insert(person.key, person.clone());
+            changes.people.push((person, effects));
+        }
+        (changes, outcomes)
     }
 
     /// An entry about a person in which nothing is said yet.
@@ -160,44 +183,6 @@ impl Eligibility {
             recorded_at_us: now_us,
         }
     }
-}
-
-/// What the bureau's record of a payment makes of what is known.
-fn pay(person: &mut Person, payment: Payment, context: &Context) -> Effects {
-    let mut effects = Effects::default();
-    let before = person.payment.replace(payment);
-    if payment.state == PaymentState::Paying {
-        // The bureau has carried the instruction out.
-        person.resumption = None;
-    }
-    let suspected = person
-        .adverse
-        .filter(|adverse| adverse.result == EligibilityResult::LostSuspected);
-    if let Some(adverse) = suspected
-        && before.is_none()
-        && payment.state != PaymentState::Stopped
-    {
-        // The sign came before the bureau's record.
-        let event = Event {
-            seq: context.next,
-            kind: EligibilityEventKind::InvestigationOpened,
-            city: adverse.city,
-            investigation: Some(context.next),
-            ..context.entry.clone()
-        };
-        person.investigation = Some(context.next);
-        effects.events.push(event);
-        effects.opened = true;
-    }
-    due(person, &mut effects, context);
-    let month = |day: Date| (day.year(), day.month());
-    let now_due = person.payment.map(|payment| month(payment.due_on));
-    if let Some(before) = before
-        && Some(month(before.due_on)) != now_due
-    {
-        effects.not_due.push(before.due_on);
-    }
-    effects
 }
 
 pub(super) fn rules(table: RuleTable) -> RuleTable {

@@ -182,11 +182,12 @@ impl Eligibility {
             let changes = Changes {
                 people: vec![(person, effects)],
                 request: Some(request),
+                recorded: false,
             };
             Ok((changes, (answer, false)))
         };
         let request = Some((&caller.client, request_id));
-        self.store.change(&[key], request, decide).await
+        self.change(&[key.holder], request, decide).await
     }
 
     /// Verdicts of today, in the order of the keys.
@@ -197,7 +198,8 @@ impl Eligibility {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let people = self.store.people(keys).await?;
+        let holders: Vec<_> = keys.iter().map(|key| key.holder).collect();
+        let people = self.store.people(&holders).await?;
         let known: std::collections::HashMap<_, _> =
             people.iter().map(|person| (person.key, person)).collect();
         let today = civil_date(self.clock.now_us());
@@ -300,8 +302,9 @@ impl EligibilityServer {
     ) -> Result<ImportBeneficiariesResponse, CallError> {
         own_city(&self.cities, caller)?;
         let eligibility = &self.eligibility;
-        let each =
-            |batch: Vec<_>| async move { eligibility.import(&batch, Some(caller)).await }.boxed();
+        let each = |batch: Vec<_>| {
+            async move { Ok(eligibility.import(&batch, Some(caller)).await?) }.boxed()
+        };
         let (results, counts) = self.bulk.take(lines, |line| line.line, each).await?;
         let ImportCounts {
             created,

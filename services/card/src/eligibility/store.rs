@@ -4,18 +4,22 @@
 mod row;
 mod statements;
 
+use std::collections::{HashMap, HashSet};
+
 use banqiao_directory::{CityCode, SpiffeId};
-use banqiao_kit::{CallError, Database};
+use banqiao_kit::{Database, identifier::CitizenId, mapping::Mapped};
 use banqiao_proto::card::v1::{CampaignStatus, InsuranceScheme, Investigation};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
     decide::Effects,
-    record::{Event, Person, PersonKey},
+    mapped::{self, Payments},
+    record::{Event, Payment, Person, PersonKey},
 };
 use crate::{
     entitlement::list,
+    people::PeoplePage,
     store::{Store, StoreError},
 };
 use statements::{postgres, sqlite};
@@ -36,8 +40,10 @@ pub(super) struct Found {
     pub(super) next: i64,
     /// Digest and answer of the first request with this id.
     pub(super) first: Option<([u8; 32], Vec<u8>)>,
-    /// Everybody of the keys who is known.
+    /// Everybody of the numbers who is known.
     pub(super) people: Vec<Person>,
+    /// Their payments in the bureau's own tables, where they are there.
+    pub(super) payments: Option<Vec<(PersonKey, Payment)>>,
 }
 
 /// What one transaction writes.
@@ -47,6 +53,8 @@ pub(super) struct Changes {
     pub(super) people: Vec<(Person, Effects)>,
     /// The request with its answer.
     pub(super) request: Option<FirstRequest>,
+    /// Whether payments were handed over. Otherwise nothing but the day by which a check is due is written into a bureau's own tables.
+    pub(super) recorded: bool,
 }
 
 /// A row of a campaign.
@@ -70,6 +78,8 @@ pub(super) struct Campaign {
 #[derive(Clone, Debug)]
 pub(super) struct EligibilityStore {
     database: Database,
+    /// The bureau's own tables, where the payments are in them.
+    mapped: Option<Mapped>,
     /// Number of the newest entry that this process knows of.
     head: watch::Sender<i64>,
 }
@@ -87,25 +97,38 @@ impl EligibilityStore {
     pub(super) fn new(store: &Store) -> Self {
         Self {
             database: store.database().clone(),
+            mapped: store.mapped(mapped::PAYMENT.name),
             head: watch::Sender::new(0),
         }
     }
 
-    /// Reads people and the first request, decides, and writes, in one transaction that no other writer comes between.
-    pub(super) async fn change<T>(
+    /// Reads people and the first request, decides, and writes, in one transaction that no other writer comes between; where the payments
+    /// are in the bureau's own tables, its programs meet this service at the values that a statement names.
+    pub(super) async fn change<T, E: From<StoreError>>(
         &self,
-        keys: &[PersonKey],
+        holders: &[CitizenId],
         request: Option<(&SpiffeId, Uuid)>,
-        decide: impl FnOnce(Found) -> Result<(Changes, T), CallError> + Send,
-    ) -> Result<T, CallError> {
-        let people = list(keys.iter().map(|key| &key.holder));
-        let failed = |error: sqlx::Error| CallError::from(StoreError::from(error));
+        decide: impl FnOnce(Found) -> Result<(Changes, T), E> + Send,
+    ) -> Result<T, E> {
+        let people = list(holders.iter());
+        let failed = |error: sqlx::Error| E::from(StoreError::from(error));
         let (last, decided) = match &self.database {
             Database::Postgres(pool) => {
                 let mut transaction = pool.begin().await.map_err(failed)?;
-                let found = postgres::found(&mut transaction, &people, request).await?;
+                let mut found = postgres::found(&mut transaction, &people, request).await?;
+                let mut read = Payments::default();
+                // A repetition is answered as the first time, whatever the bureau has now.
+                if let (Some(mapped), None) = (&self.mapped, &found.first) {
+                    read = mapped::read(mapped, &mut transaction, holders).await?;
+                    found.payments = Some(read.standing());
+                }
                 let next = found.next;
                 let (changes, decided) = decide(found)?;
+                if let Some(mapped) = &self.mapped {
+                    let people: Vec<_> = changes.people.iter().map(|(person, _)| person).collect();
+                    let recorded = changes.recorded;
+                    mapped::write(mapped, &mut transaction, &read, &people, recorded).await?;
+                }
                 let last = postgres::write(&mut transaction, next, &changes).await?;
                 transaction.commit().await.map_err(failed)?;
                 (last, decided)
@@ -126,9 +149,48 @@ impl EligibilityStore {
     }
 
     /// Everybody of these numbers who is known, under whatever scheme.
-    pub(super) async fn people(&self, keys: &[PersonKey]) -> Result<Vec<Person>, StoreError> {
-        let people = list(keys.iter().map(|key| &key.holder));
+    pub(super) async fn people(&self, holders: &[CitizenId]) -> Result<Vec<Person>, StoreError> {
+        let people = list(holders.iter());
         read!(self, people(&people))
+    }
+
+    /// Whether the payments are in the bureau's own tables.
+    pub(super) const fn is_mapped(&self) -> bool {
+        self.mapped.is_some()
+    }
+
+    /// What the bureau's own tables have of some people, and whose rows cannot be used. Nothing where they are not mapped.
+    pub(super) async fn look(
+        &self,
+        holders: &[CitizenId],
+    ) -> Result<(HashMap<PersonKey, Payment>, HashSet<CitizenId>), StoreError> {
+        match (&self.database, &self.mapped) {
+            (Database::Postgres(pool), Some(mapped)) => {
+                Box::pin(mapped::look(mapped, pool, holders)).await
+            }
+            _ => Ok(Default::default()),
+        }
+    }
+
+    /// People whom the city pays, after one of them: of the bureau's own tables, where the payments are there.
+    pub(super) async fn page(&self, after: &str, limit: i64) -> Result<PeoplePage, StoreError> {
+        match (&self.database, &self.mapped) {
+            (Database::Postgres(pool), Some(mapped)) => {
+                let relation = mapped::PAYMENT.name;
+                Box::pin(PeoplePage::of_bureau(mapped, pool, relation, after, limit)).await
+            }
+            _ => self.paid_page(after, limit).await,
+        }
+    }
+
+    /// People whom the city pays, as far as this service has seen, after one of them.
+    pub(super) async fn paid_page(
+        &self,
+        after: &str,
+        limit: i64,
+    ) -> Result<PeoplePage, StoreError> {
+        let people: Result<_, StoreError> = read!(self, paid_page(after, limit));
+        Ok(PeoplePage::own(people?))
     }
 
     /// Entries after a number about people whom a city pays, oldest first.

@@ -12,7 +12,10 @@ use jiff::civil::Date;
 use sqlx::{PgConnection, PgPool};
 
 use super::{Period, store::PeriodWrite};
-use crate::store::{StoreError, execute_many, field, optional_field, parsed, unreadable};
+use crate::{
+    people::holder_of,
+    store::{StoreError, execute_many, field, optional_field, parsed, unreadable},
+};
 
 const RELATION: &str = "insurance";
 const INSERT: &str = "insert_periods";
@@ -81,10 +84,11 @@ pub(crate) const UPDATE_PERIODS: StatementShape = StatementShape {
     name: UPDATE,
     relation: RELATION,
     further: &[],
+    // As the bureau writes them: it may have more than one code for a scheme, and the check digit in either case.
     must_use: &[
-        "social_security_number",
-        "scheme",
-        "begins_on",
+        "old_social_security_number",
+        "old_scheme",
+        "old_begins_on",
         "ends_on",
         "insured_status",
         "treatment_state",
@@ -120,6 +124,27 @@ pub(super) async fn read(
         }
     }
     Ok(periods)
+}
+
+/// The periods of some people, by person and first day, and how many rows cannot be used.
+pub(super) async fn look(
+    mapped: &Mapped,
+    pool: &PgPool,
+    people: &[CitizenId],
+    today: Date,
+) -> Result<(Vec<Period>, u64), StoreError> {
+    let mut connection = pool.acquire().await?;
+    let keys = [numbers(people)];
+    let records = mapped.find(&mut connection, RELATION, &keys).await?;
+    let (mut periods, mut unusable) = (Vec::with_capacity(records.len()), 0);
+    for record in records {
+        match period(&record, today) {
+            Ok(period) => periods.push(period),
+            Err(StoreError::Unreadable(_)) => unusable += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((periods, unusable))
 }
 
 /// As [`read`], with a connection of the pool.
@@ -181,7 +206,6 @@ fn period(record: &Record, today: Date) -> Result<Period, StoreError> {
     let fault = |fault: RecordFault| unreadable(fault.field(), &fault);
     let text = |field| record.text(field).map_err(fault);
     let optional = |field| record.optional_date(field).map_err(fault);
-    let holder = CitizenId::parse(text("social_security_number")?, Date::MAX);
     let division = DivisionCode::parse(text("insured_division")?);
     let status = record.code("insured_status").map_err(fault)?;
     let treatment = record.code("treatment_state").map_err(fault)?;
@@ -190,7 +214,7 @@ fn period(record: &Record, today: Date) -> Result<Period, StoreError> {
         optional("settlement_suspended_until")?,
     );
     Ok(Period {
-        holder: parsed("social_security_number", holder)?,
+        holder: holder_of(record)?,
         scheme: scheme_of(record)?,
         division: parsed("insured_division", division)?,
         begins_on: record.date("begins_on").map_err(fault)?,

@@ -12,6 +12,7 @@ use jiff::civil::Date;
 use super::{Period, mapped};
 use crate::{
     card::parse_date,
+    people::PeoplePage,
     store::{Store, StoreError},
 };
 
@@ -75,6 +76,57 @@ impl PeriodStore {
         rows.into_iter().map(Period::try_from).collect()
     }
 
+    /// People who have periods, after one of them.
+    pub(super) async fn page(&self, after: &str, limit: i64) -> Result<PeoplePage, StoreError> {
+        const SQL: &str = "SELECT DISTINCT social_security_number FROM insurance_period \
+            WHERE social_security_number > $1 ORDER BY social_security_number LIMIT $2";
+        let numbers: Vec<String> = match (&self.database, &self.mapped) {
+            (Database::Postgres(pool), Some(mapped)) => {
+                let relation = mapped::INSURANCE.name;
+                let page = PeoplePage::of_bureau(mapped, pool, relation, after, limit);
+                return Box::pin(page).await;
+            }
+            (Database::Postgres(pool), None) => {
+                let query = sqlx::query_scalar(SQL).bind(after).bind(limit);
+                query.fetch_all(pool).await
+            }
+            (Database::Sqlite(database), _) => {
+                let query = sqlx::query_scalar(SQL).bind(after).bind(limit);
+                query.fetch_all(database.readers()).await
+            }
+        }?;
+        let people: Result<_, _> = numbers.iter().map(|number| citizen(number)).collect();
+        Ok(PeoplePage::own(people?))
+    }
+
+    /// Every period of some people, by person, scheme and first day, and how many of the bureau's rows cannot be used.
+    pub(super) async fn all(
+        &self,
+        people: &[CitizenId],
+        today: Date,
+    ) -> Result<(Vec<Period>, u64), StoreError> {
+        let people_list = list(people.iter());
+        let (mut periods, unusable) = match (&self.database, &self.mapped) {
+            (Database::Postgres(pool), Some(mapped)) => {
+                Box::pin(mapped::look(mapped, pool, people, today)).await
+            }
+            (Database::Postgres(pool), None) => {
+                let mut connection = pool.acquire().await?;
+                Ok((postgres::read(&mut connection, &people_list).await?, 0))
+            }
+            (Database::Sqlite(database), _) => {
+                let mut connection = database.readers().acquire().await?;
+                Ok((sqlite::read(&mut connection, &people_list).await?, 0))
+            }
+        }?;
+        periods.sort_by(|one, other| {
+            let key = |period: &Period| (i32::from(period.scheme), period.begins_on);
+            let holders = one.holder.as_str().cmp(other.holder.as_str());
+            holders.then(key(one).cmp(&key(other)))
+        });
+        Ok((periods, unusable))
+    }
+
     /// Reads every period of some people, decides, and writes, in one transaction that no other writer of periods comes between.
     pub(super) async fn change<T>(
         &self,
@@ -127,12 +179,10 @@ macro_rules! statements {
                 Ok(())
             }
 
-            pub(super) async fn change<T>(
-                transaction: &mut Transaction<'_, $database>,
+            pub(super) async fn read(
+                connection: &mut <$database as sqlx::Database>::Connection,
                 people: &str,
-                decide: impl FnOnce(Vec<Period>) -> (PeriodWrite, T),
-            ) -> Result<T, StoreError> {
-                begin(transaction).await?;
+            ) -> Result<Vec<Period>, StoreError> {
                 let rows: Vec<Row> = sqlx::query_as(concat!(
                     "SELECT ",
                     columns!(),
@@ -141,10 +191,18 @@ macro_rules! statements {
                     ") ORDER BY begins_on"
                 ))
                 .bind(people)
-                .fetch_all(&mut **transaction)
+                .fetch_all(connection)
                 .await?;
-                let known: Result<Vec<_>, _> = rows.into_iter().map(Period::try_from).collect();
-                let (write, decided) = decide(known?);
+                rows.into_iter().map(Period::try_from).collect()
+            }
+
+            pub(super) async fn change<T>(
+                transaction: &mut Transaction<'_, $database>,
+                people: &str,
+                decide: impl FnOnce(Vec<Period>) -> (PeriodWrite, T),
+            ) -> Result<T, StoreError> {
+                begin(transaction).await?;
+                let (write, decided) = decide(read(transaction, people).await?);
                 for period in &write.inserts {
                     insert(transaction, period).await?;
                 }

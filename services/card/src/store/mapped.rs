@@ -16,11 +16,10 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use banqiao_kit::{
     Broken, DatabaseError, FaultKind, classify,
-    identifier::{CitizenId, DivisionCode},
+    identifier::DivisionCode,
     mapping::{Mapped, Parameters, Record, RecordFault, StatementError},
 };
 use banqiao_telemetry::Chain;
-use jiff::civil::Date;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::{
@@ -29,6 +28,7 @@ use super::{
 };
 use crate::{
     card::{Card, CardNumber, ChipCode, HolderName},
+    people::holder_of,
     state::{Standing, State},
 };
 
@@ -152,10 +152,7 @@ impl Bureau {
             .map_err(|fault| unreadable("electronic", &fault))?;
         let card = Card {
             number: number_of(record)?,
-            holder: parsed(
-                "social_security_number",
-                CitizenId::parse(text("social_security_number")?, Date::MAX),
-            )?,
+            holder: holder_of(record)?,
             name: parsed("name", HolderName::parse(text("name")?))?,
             chip: parsed(
                 "card_identification_code",

@@ -78,6 +78,22 @@ pub(super) async fn blank(pool: &PgPool, place: i64) -> Result<Option<Blank>, St
     row.map(Blank::try_from).transpose()
 }
 
+pub(super) async fn blanks_after(
+    pool: &PgPool,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Blank>, StoreError> {
+    let rows: Vec<BlankRow> = sqlx::query_as(
+        "SELECT card_number, card_identification_code, specification_version FROM blank_card \
+         WHERE card_number > $1 ORDER BY card_number LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Blank::try_from).collect()
+}
+
 pub(super) async fn add_blanks(pool: &PgPool, blanks: &[Blank]) -> Result<u64, StoreError> {
     let column = |field: fn(&Blank) -> &str| blanks.iter().map(field).collect::<Vec<_>>();
     let done = sqlx::query(

@@ -1,8 +1,8 @@
-//! What a city can have mapped of its own tables: cards here, insured persons beside their module.
+//! What a city can have mapped of its own tables: cards here, insured persons and payments beside their modules.
 
 use banqiao_kit::mapping::{FieldKind, FieldShape, MappingShape, RelationShape, StatementShape};
 
-use crate::{entitlement, state::State};
+use crate::{eligibility, entitlement, state::State};
 
 /// The states by the names of the mapping's code tables.
 pub(super) const STATES: [(State, &str); 6] = [
@@ -32,9 +32,9 @@ pub(super) const INSERT: Pair = ("insert_card", "insert_cards");
 pub(super) const SET_STATE: Pair = ("set_card_state", "set_card_states");
 pub(super) const UPDATE: Pair = ("update_card", "update_cards");
 
-/// What a city can have mapped: either relation, or both.
+/// What a city can have mapped: any of the relations.
 pub static CARD_MAPPING: MappingShape = MappingShape {
-    relations: &[CARD, entitlement::INSURANCE],
+    relations: &[CARD, entitlement::INSURANCE, eligibility::PAYMENT],
     statements: &[
         statement(INSERT.0, NEW_CARD, false, false),
         statement(INSERT.1, NEW_CARD, true, false),
@@ -44,6 +44,9 @@ pub static CARD_MAPPING: MappingShape = MappingShape {
         statement(UPDATE.1, STATES_OF_ONE_CARD, true, false),
         entitlement::INSERT_PERIODS,
         entitlement::UPDATE_PERIODS,
+        eligibility::INSERT_PAYMENTS,
+        eligibility::SET_DUE_DAYS,
+        eligibility::UPDATE_PAYMENTS,
     ],
 };
 

@@ -85,6 +85,22 @@ pub(super) async fn blank(
     row.map(Blank::try_from).transpose()
 }
 
+pub(super) async fn blanks_after(
+    database: &SqliteDatabase,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Blank>, StoreError> {
+    let rows: Vec<BlankRow> = sqlx::query_as(
+        "SELECT card_number, card_identification_code, specification_version FROM blank_card \
+         WHERE card_number > ? ORDER BY card_number LIMIT ?",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(database.readers())
+    .await?;
+    rows.into_iter().map(Blank::try_from).collect()
+}
+
 pub(super) async fn add_blanks(
     database: &SqliteDatabase,
     blanks: &[Blank],

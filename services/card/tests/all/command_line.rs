@@ -181,6 +181,103 @@ fn check_reports_every_fault_at_once_and_exits_64() {
     );
 }
 
+#[test]
+fn every_kind_of_record_is_exported_and_taken_again() {
+    let folder = TempDir::new().unwrap();
+    let at = folder.path();
+    fs::write(at.join("card.toml"), config_text("sqlite://card.db")).unwrap();
+    fs::write(
+        at.join("new.csv"),
+        format!(
+            "card_number,card_identification_code,specification_version\nN1,{:032X},3\n",
+            1
+        ),
+    )
+    .unwrap();
+    let run = |arguments: &[&str]| {
+        let done = card(&[arguments, &["--config", "card.toml"]].concat(), at);
+        assert!(
+            done.status.success(),
+            "{arguments:?}: {}",
+            text(&done.stderr)
+        );
+        text(&done.stdout)
+    };
+    for kind in ["insurance", "beneficiaries"] {
+        let generate = format!("generate-{kind}");
+        let made = card(
+            &["benefits", &generate, "--city", "370200", "--count", "90"],
+            at,
+        );
+        fs::write(at.join(format!("{kind}.csv")), made.stdout).unwrap();
+    }
+    for (kind, taken, again) in [
+        (
+            "insurance",
+            &["benefits", "import-insurance"][..],
+            " 0 refused\n",
+        ),
+        (
+            "beneficiaries",
+            &["benefits", "import-beneficiaries"],
+            " 0 refused\n",
+        ),
+        ("stock", &["stock"], "0 new cards in stock\n"),
+    ] {
+        let given = if kind == "stock" {
+            "new.csv"
+        } else {
+            &format!("{kind}.csv")
+        };
+        run(&[taken, &[given]].concat());
+        let output = format!("out-{kind}.xlsx");
+        let said = run(&["export", kind, "-o", &output]);
+        assert!(
+            said.ends_with(&format!(" in {output}\n")) && !said.starts_with("0 "),
+            "{said}"
+        );
+        let mode = fs::metadata(at.join(&output)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let said = run(&[taken, &[&output]].concat());
+        assert!(said.ends_with(again) && said.starts_with("0 new"), "{said}");
+        // It is not written over.
+        let refused = card(
+            &["export", kind, "-o", &output, "--config", "card.toml"],
+            at,
+        );
+        assert_eq!(refused.status.code(), Some(1));
+        run(&["export", kind, "-o", &output, "--force"]);
+    }
+    // A filter that would not be applied is refused before anything is written.
+    for (kind, filter, fault) in [
+        (
+            "insurance",
+            ["--state", "NORMAL"],
+            "choose cards, not periods of insured persons",
+        ),
+        ("stock", ["--division", "370202"], "not new cards"),
+    ] {
+        let arguments = [
+            "export",
+            kind,
+            "-o",
+            "no.csv",
+            "--config",
+            "card.toml",
+            filter[0],
+            filter[1],
+        ];
+        let refused = card(&arguments, at);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            text(&refused.stderr).contains(fault),
+            "{}",
+            text(&refused.stderr)
+        );
+        assert!(!at.join("no.csv").exists());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_compares_a_mapping_with_the_database() {
     let Some(postgres) = Postgres::start() else {

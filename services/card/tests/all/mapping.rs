@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The administrator's connection to the database of a scene.
-async fn administrator(scene: &Scene) -> PgConnection {
+pub(crate) async fn administrator(scene: &Scene) -> PgConnection {
     let DatabaseUrl::Postgres(url) = &scene.settings.url else {
         panic!("a bureau is on PostgreSQL")
     };
@@ -259,7 +259,7 @@ pub(crate) async fn evidence_stays_as_it_is_when_this_service_keeps_a_row(scene:
     assert_eq!(scene.verify(&verify_request(&other)).await, first);
 }
 
-async fn mismatches(scene: &Scene, mapping: &str) -> Vec<String> {
+pub(crate) async fn mismatches(scene: &Scene, mapping: &str) -> Vec<String> {
     let mapping = Mapping::parse(mapping, &CARD_MAPPING).unwrap();
     let Err(DatabaseError::Mapping(MappingError::Faults(faults))) =
         Store::open_mapped(&scene.settings, Some(&mapping)).await

@@ -4,6 +4,7 @@ macro_rules! statements {
     ($name:ident, $database:ident, $list:literal) => {
         pub(super) mod $name {
             use banqiao_directory::{CityCode, SpiffeId};
+            use banqiao_kit::identifier::CitizenId;
             use banqiao_proto::card::v1::{CampaignStatus, Investigation};
             use sqlx::{$database, Pool, Transaction};
             use uuid::Uuid;
@@ -19,7 +20,7 @@ macro_rules! statements {
                     person_columns,
                 },
             };
-            use crate::{cards::timestamp, store::StoreError};
+            use crate::{cards::timestamp, entitlement::citizen, store::StoreError};
 
             type Open<'a> = Transaction<'a, $database>;
 
@@ -69,6 +70,7 @@ macro_rules! statements {
                     next: seq + 1,
                     first,
                     people: people?,
+                    payments: None,
                 })
             }
 
@@ -333,6 +335,23 @@ macro_rules! statements {
                 .fetch_all(pool)
                 .await?;
                 rows.into_iter().map(Person::try_from).collect()
+            }
+
+            pub(in super::super) async fn paid_page(
+                pool: &Pool<$database>,
+                after: &str,
+                limit: i64,
+            ) -> Result<Vec<CitizenId>, StoreError> {
+                let numbers: Vec<String> = sqlx::query_scalar(
+                    "SELECT DISTINCT social_security_number FROM eligibility_person \
+                     WHERE payment IS NOT NULL AND social_security_number > $1 \
+                     ORDER BY social_security_number LIMIT $2",
+                )
+                .bind(after)
+                .bind(limit)
+                .fetch_all(pool)
+                .await?;
+                numbers.iter().map(|number| citizen(number)).collect()
             }
 
             pub(in super::super) async fn events_for(
