@@ -140,7 +140,7 @@ async fn card_of_another_city_is_verified_and_its_loss_reported_and_watched() {
 }
 
 /// The numbers of the fields of a message as it is on the wire.
-fn fields(mut bytes: &[u8]) -> BTreeSet<u64> {
+pub(crate) fn fields(mut bytes: &[u8]) -> BTreeSet<u64> {
     let mut found = BTreeSet::new();
     while !bytes.is_empty() {
         let key = prost::encoding::decode_varint(&mut bytes).unwrap();

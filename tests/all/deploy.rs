@@ -8,9 +8,13 @@ use std::{
     process::Command,
 };
 
+use banqiao_proto::card::v1::{
+    CardKey, CardState, LossKind, ReportLossRequest, VerifyCardRequest, VerifyCardResponse,
+};
 use banqiao_tests::{
     echo::EchoRequest,
     network::{Network, Plan, SYSTEM, set},
+    postgres::Cluster,
     process::program,
     wire::Head,
 };
@@ -113,6 +117,69 @@ fn samples_of_the_services_are_sound() {
         fs::write(folder.join(&sample), config).unwrap();
         check(&format!("banqiao-{name}"), &folder, &sample);
     }
+}
+
+/// The bureau's tables, the service's rights in them and the mapping, as they come: checked, served, and seen by another city.
+#[tokio::test]
+async fn sample_of_a_bureaus_own_tables_carries_calls_between_cities() {
+    let cluster = Cluster::start().unwrap();
+    let administrator = cluster.database().unwrap();
+    let role = "CREATE ROLE card LOGIN".to_owned();
+    for sql in [read("bureau/schema.sql"), role, read("bureau/grants.sql")] {
+        cluster.execute(&administrator, &sql).unwrap();
+    }
+    let mapping = samples().join("bureau/mapping.toml").display().to_string();
+    let service = administrator.replace("//postgres@", "//card@");
+    let (network, cards) = Network::card_with(20, |config| {
+        set(config, "mapping", mapping);
+        set(config, "database.url", service);
+        set(config, "database.schema", "banqiao_card");
+    })
+    .await
+    .unwrap();
+    check("banqiao-card", &cards.folder, "card.toml");
+
+    let caller = network.cities[0].caller(SYSTEM).await.unwrap();
+    let head = |method: &str| {
+        let path = format!("/banqiao.card.v1.CardService/{method}");
+        Head::new(&path, "370600").set("banqiao-purpose", "card-service")
+    };
+    let holder = &cards.holders[0];
+    let key = Some(CardKey {
+        card_number: holder.card_number.clone(),
+        ..CardKey::default()
+    });
+    let request = VerifyCardRequest {
+        key: key.clone(),
+        name: holder.name.clone(),
+        ..VerifyCardRequest::default()
+    };
+    let verified = async || -> VerifyCardResponse {
+        let answer = caller.unary(&head("VerifyCard"), &request).await.unwrap();
+        answer.only().unwrap()
+    };
+    let first = verified().await;
+    assert!(first.r#match, "{first:?}");
+    assert_eq!(first.social_state(), CardState::Normal);
+    let loss = ReportLossRequest {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        key,
+        name: holder.name.clone(),
+        kind: LossKind::Formal.into(),
+        function: 1,
+        reported_in: "370200".to_owned(),
+    };
+    let answer = caller.unary(&head("ReportLoss"), &loss).await.unwrap();
+    assert_eq!(answer.code(), Some(0), "{:?}", answer.grpc());
+    assert_eq!(verified().await.social_state(), CardState::Lost);
+    // The bureau's own programs see it, and what they write counts at once.
+    let at_bureau = format!(
+        "DO $$ BEGIN ASSERT (SELECT aaz502 FROM hrss.card_base WHERE aaz500 = '{0}') = '3'; END $$; \
+         UPDATE hrss.card_base SET aaz502 = '9' WHERE aaz500 = '{0}'",
+        holder.card_number
+    );
+    cluster.execute(&administrator, &at_bureau).unwrap();
+    assert_eq!(verified().await.social_state(), CardState::Cancelled);
 }
 
 #[test]

@@ -48,6 +48,20 @@ impl Cards {
     ///
     /// Fails when the program is not built, or with what it says.
     pub fn lay_out(network: &Network, city: usize, holders: u32) -> Result<Self> {
+        Self::lay_out_with(network, city, holders, |_| {})
+    }
+
+    /// As [`Cards::lay_out`], with a configuration that `change` has had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cards::lay_out`].
+    pub fn lay_out_with(
+        network: &Network,
+        city: usize,
+        holders: u32,
+        change: impl FnOnce(&mut Table),
+    ) -> Result<Self> {
         let city = &network.cities[city];
         let folder = network.folder().join(format!("card-{}", city.code));
         fs::create_dir(&folder)?;
@@ -79,6 +93,7 @@ impl Cards {
             set(&mut config, &format!("cities.{code}"), domain);
         }
         set(&mut config, "telemetry.log_format", "json");
+        change(&mut config);
         fs::write(folder.join("card.toml"), toml::to_string(&config)?)?;
         let path = program("banqiao-card")?;
         let run = |arguments: &[&str]| run(&path, &folder, arguments);

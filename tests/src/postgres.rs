@@ -71,6 +71,16 @@ impl Cluster {
         ))
     }
 
+    /// Executes statements in a database, up to the first that fails.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what the database says.
+    pub fn execute(&self, url: &str, sql: &str) -> Result<()> {
+        let stop = "ON_ERROR_STOP=1";
+        self.run("psql", &["-X", "-q", "-v", stop, "-d", url, "-c", sql])
+    }
+
     /// Stops it as a crash would: every connection breaks at once.
     ///
     /// # Errors

@@ -13,8 +13,20 @@ impl Network {
     ///
     /// Fails with the output of a process that does not become ready.
     pub async fn card(holders: u32) -> Result<(Self, Cards)> {
+        Self::card_with(holders, |_| {}).await
+    }
+
+    /// As [`Network::card`], with a configuration of the card service that `change` has had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Network::card`].
+    pub async fn card_with(
+        holders: u32,
+        change: impl FnOnce(&mut toml::Table),
+    ) -> Result<(Self, Cards)> {
         let mut network = Plan::cities(2).lay_out()?;
-        let cards = Cards::lay_out(&network, 1, holders)?;
+        let cards = Cards::lay_out_with(&network, 1, holders, change)?;
         let city = &mut network.cities[1];
         let identity = city.id("hrss/card");
         let gateway = city.gateway_mut();
