@@ -133,8 +133,8 @@ impl Store {
     /// [`StoreError`] for the rest.
     pub async fn write_reports(&self, write: &ReportWrite) -> Result<(), StoreError> {
         let last = match &self.database {
-            Database::Postgres(pool) => postgres::write(pool, write).await,
-            Database::Sqlite(database) => sqlite::write(database, write).await,
+            Database::Postgres(pool) => Box::pin(postgres::write(pool, write)).await,
+            Database::Sqlite(database) => Box::pin(sqlite::write(database, write)).await,
         }?;
         self.advance(last);
         Ok(())

@@ -105,6 +105,50 @@ pub(crate) async fn a_newer_version_supersedes_and_the_old_one_is_kept(scene: Sc
     assert_eq!(count(&scene, "SELECT seq FROM report_change_head").await, 2);
 }
 
+pub(crate) async fn corrections_sent_together_are_numbered_in_their_order(scene: Scene) {
+    let reports: Vec<_> = (0..40).map(|index| report(index, index, DAY)).collect();
+    scene.published(&reports).await;
+    // Each second one, from two replicas at once, of which one comes first.
+    let corrections: Vec<_> = reports
+        .iter()
+        .step_by(2)
+        .map(|report| corrected(report, ReportStatus::Corrected))
+        .collect();
+    let replica = scene.replica().await;
+    let (here, there) = tokio::join!(
+        publish(&scene.reports, &corrections),
+        publish(&replica, &corrections)
+    );
+    for outcomes in here.iter().zip(&there) {
+        assert!(
+            matches!(
+                outcomes,
+                (LineOutcome::Superseded(2, _), LineOutcome::Unchanged(2))
+                    | (LineOutcome::Unchanged(2), LineOutcome::Superseded(2, _))
+            ),
+            "{outcomes:?}"
+        );
+    }
+    for (sql, expected) in [
+        ("SELECT count(*) FROM report_version WHERE version = 1", 20),
+        ("SELECT count(*) FROM report WHERE version = 1", 20),
+        (
+            "SELECT count(*) FROM report_change JOIN report USING (institution, report_number, version, status)",
+            20,
+        ),
+        ("SELECT seq FROM report_change_head", 20),
+        (
+            "SELECT count(*) FROM report_change a JOIN report_change b ON b.seq = a.seq + 1 \
+             WHERE a.report_number < b.report_number",
+            19,
+        ),
+    ] {
+        assert_eq!(count(&scene, sql).await, expected, "{sql}");
+    }
+    let found = scene.find(&search(&corrections[3]), DOCTOR).await;
+    assert_eq!(found[0].report.conclusion, "已更正");
+}
+
 pub(crate) async fn what_may_not_follow_is_refused(scene: Scene) {
     let first = report(1, 1, DAY);
     scene.published(std::slice::from_ref(&first)).await;

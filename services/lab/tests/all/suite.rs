@@ -63,6 +63,7 @@ suite! {
     publishing::a_report_is_published_once,
     publishing::each_fault_names_field_and_rule_and_the_other_lines_go_through,
     publishing::a_newer_version_supersedes_and_the_old_one_is_kept,
+    publishing::corrections_sent_together_are_numbered_in_their_order,
     publishing::what_may_not_follow_is_refused,
     publishing::values_keep_the_senders_number_and_are_normalised_beside_it,
     publishing::a_system_publishes_for_its_own_institution,

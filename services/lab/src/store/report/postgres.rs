@@ -5,7 +5,7 @@
 
 use banqiao_directory::SpiffeId;
 use prost::Message;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{PgPool, Postgres, Transaction, postgres::PgArguments, query::Query};
 
 use super::{
     NewReading, ReportHead, ReportSearch, ReportWrite, StoredChange, StoredReport, Supersede,
@@ -133,12 +133,66 @@ pub(super) async fn write(pool: &PgPool, write: &ReportWrite) -> Result<i64, Sto
     if !write.inserts.is_empty() {
         insert(&mut transaction, &write.inserts, write.now_us).await?;
     }
-    for supersede in &write.supersedes {
-        replace(&mut transaction, supersede, write.now_us).await?;
-    }
-    let last = append(&mut transaction, write).await?;
+    let last = if write.supersedes.is_empty() {
+        0
+    } else {
+        replace(&mut transaction, &write.supersedes, write.now_us).await?;
+        append(&mut transaction, write).await?
+    };
     transaction.commit().await?;
     Ok(last)
+}
+
+/// Reports column by column.
+struct Columns<'a> {
+    institutions: Vec<&'a str>,
+    numbers: Vec<&'a str>,
+    status: Vec<i16>,
+    patients: Vec<&'a str>,
+    collected: Vec<i64>,
+    issued: Vec<i64>,
+    items: Vec<String>,
+    digests: Vec<&'a [u8]>,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(reports: impl Iterator<Item = &'a AcceptedReport> + Clone) -> Self {
+        let (institutions, numbers) = columns(reports.clone().map(AcceptedReport::key));
+        Self {
+            institutions,
+            numbers,
+            status: reports
+                .clone()
+                .map(|one| status_number(one.status()))
+                .collect(),
+            patients: reports.clone().map(|one| one.patient().as_str()).collect(),
+            collected: reports
+                .clone()
+                .map(AcceptedReport::collected_at_us)
+                .collect(),
+            issued: reports.clone().map(AcceptedReport::issued_at_us).collect(),
+            items: reports
+                .clone()
+                .map(|one| item_column(one.items()))
+                .collect(),
+            digests: reports.clone().map(|one| &one.digest()[..]).collect(),
+            bodies: reports.map(|one| one.record().encode_to_vec()).collect(),
+        }
+    }
+
+    fn bind(self, query: &'static str) -> Query<'a, Postgres, PgArguments> {
+        sqlx::query(query)
+            .bind(self.institutions)
+            .bind(self.numbers)
+            .bind(self.status)
+            .bind(self.patients)
+            .bind(self.collected)
+            .bind(self.issued)
+            .bind(self.items)
+            .bind(self.digests)
+            .bind(self.bodies)
+    }
 }
 
 async fn insert(
@@ -146,119 +200,93 @@ async fn insert(
     reports: &[AcceptedReport],
     now_us: i64,
 ) -> Result<(), StoreError> {
-    let (institutions, numbers) = columns(reports.iter().map(AcceptedReport::key));
-    let status: Vec<_> = reports
-        .iter()
-        .map(|report| status_number(report.status()))
-        .collect();
-    let patients: Vec<_> = reports
-        .iter()
-        .map(|report| report.patient().as_str())
-        .collect();
-    let collected: Vec<_> = reports
-        .iter()
-        .map(AcceptedReport::collected_at_us)
-        .collect();
-    let issued: Vec<_> = reports.iter().map(AcceptedReport::issued_at_us).collect();
-    let items: Vec<_> = reports
-        .iter()
-        .map(|report| item_column(report.items()))
-        .collect();
-    let digests: Vec<_> = reports.iter().map(|report| &report.digest()[..]).collect();
-    let bodies: Vec<_> = reports
-        .iter()
-        .map(|report| report.record().encode_to_vec())
-        .collect();
-    sqlx::query(
+    let insert = Columns::of(reports.iter()).bind(
         "INSERT INTO report (institution, report_number, version, status, patient, collected_at, issued_at, \
          items, digest, body, published_at) \
          SELECT institution, report_number, 1, status, patient, collected_at, issued_at, items, digest, body, $10 \
          FROM unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], \
          $8::bytea[], $9::bytea[]) \
          AS new (institution, report_number, status, patient, collected_at, issued_at, items, digest, body)",
+    );
+    insert.bind(now_us).execute(&mut **transaction).await?;
+    Ok(())
+}
+
+/// Keeps what stands, and puts the newer versions in its place.
+async fn replace(
+    transaction: &mut Transaction<'_, Postgres>,
+    supersedes: &[Supersede],
+    now_us: i64,
+) -> Result<(), StoreError> {
+    let reports = supersedes.iter().map(|supersede| &supersede.report);
+    let (institutions, numbers) = columns(reports.clone().map(AcceptedReport::key));
+    let kept = sqlx::query(
+        "INSERT INTO report_version (institution, report_number, version, body, superseded_at) \
+         SELECT key.institution, key.report_number, key.version, r.body, $4 \
+         FROM unnest($1::text[], $2::text[], $3::integer[]) AS key (institution, report_number, version) \
+         CROSS JOIN LATERAL (SELECT body FROM report WHERE institution = key.institution \
+         AND report_number = key.report_number AND version = key.version LIMIT 1 FOR UPDATE) AS r",
     )
     .bind(institutions)
     .bind(numbers)
-    .bind(status)
-    .bind(patients)
-    .bind(collected)
-    .bind(issued)
-    .bind(items)
-    .bind(digests)
-    .bind(bodies)
+    .bind(versions(supersedes))
     .bind(now_us)
     .execute(&mut **transaction)
     .await?;
-    Ok(())
-}
-
-async fn replace(
-    transaction: &mut Transaction<'_, Postgres>,
-    Supersede { report, version }: &Supersede,
-    now_us: i64,
-) -> Result<(), StoreError> {
-    let key = report.key();
-    let kept = sqlx::query(
-        "INSERT INTO report_version (institution, report_number, version, body, superseded_at) \
-         SELECT institution, report_number, version, body, $4 FROM report \
-         WHERE institution = $1 AND report_number = $2 AND version = $3 FOR UPDATE",
-    )
-    .bind(key.institution.as_str())
-    .bind(key.number.as_str())
-    .bind(version)
-    .bind(now_us)
-    .execute(&mut **transaction)
-    .await?;
-    if kept.rows_affected() != 1 {
+    if usize::try_from(kept.rows_affected()) != Ok(supersedes.len()) {
         return Err(StoreError::Conflict);
     }
-    sqlx::query(
-        "UPDATE report SET version = version + 1, status = $3, patient = $4, collected_at = $5, issued_at = $6, \
-         items = $7, digest = $8, body = $9, published_at = $10 WHERE institution = $1 AND report_number = $2",
-    )
-    .bind(key.institution.as_str())
-    .bind(key.number.as_str())
-    .bind(status_number(report.status()))
-    .bind(report.patient().as_str())
-    .bind(report.collected_at_us())
-    .bind(report.issued_at_us())
-    .bind(item_column(report.items()))
-    .bind(&report.digest()[..])
-    .bind(report.record().encode_to_vec())
-    .bind(now_us)
-    .execute(&mut **transaction)
-    .await?;
+    let update = Columns::of(reports).bind(
+        "UPDATE report SET version = report.version + 1, status = new.status, patient = new.patient, \
+         collected_at = new.collected_at, issued_at = new.issued_at, items = new.items, digest = new.digest, \
+         body = new.body, published_at = $10 \
+         FROM unnest($1::text[], $2::text[], $3::smallint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], \
+         $8::bytea[], $9::bytea[]) \
+         AS new (institution, report_number, status, patient, collected_at, issued_at, items, digest, body) \
+         WHERE report.institution = new.institution AND report.report_number = new.report_number",
+    );
+    update.bind(now_us).execute(&mut **transaction).await?;
     Ok(())
 }
 
+fn versions(supersedes: &[Supersede]) -> Vec<i32> {
+    supersedes
+        .iter()
+        .map(|supersede| supersede.version)
+        .collect()
+}
+
+/// Numbers the changes in the order of the lines, and gives the last number.
 async fn append(
     transaction: &mut Transaction<'_, Postgres>,
     write: &ReportWrite,
 ) -> Result<i64, StoreError> {
     let count = i64::try_from(write.supersedes.len())
         .map_err(|_| StoreError::Corrupt("number of changes"))?;
-    if count == 0 {
-        return Ok(0);
-    }
     let last: i64 = sqlx::query_scalar(
         "UPDATE report_change_head SET seq = seq + $1 WHERE id = 1 RETURNING seq",
     )
     .bind(count)
     .fetch_one(&mut **transaction)
     .await?;
-    for (Supersede { report, version }, seq) in write.supersedes.iter().zip(last - count + 1..) {
-        sqlx::query(
-            "INSERT INTO report_change (seq, institution, report_number, version, status, superseded_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(seq)
-        .bind(report.key().institution.as_str())
-        .bind(report.key().number.as_str())
-        .bind(version + 1)
-        .bind(status_number(report.status()))
-        .bind(write.now_us)
-        .execute(&mut **transaction)
-        .await?;
-    }
+    let reports = write.supersedes.iter().map(|supersede| &supersede.report);
+    let (institutions, numbers) = columns(reports.clone().map(AcceptedReport::key));
+    let status: Vec<_> = reports
+        .map(|report| status_number(report.status()))
+        .collect();
+    sqlx::query(
+        "INSERT INTO report_change (seq, institution, report_number, version, status, superseded_at) \
+         SELECT $1 + place, institution, report_number, version + 1, status, $6 \
+         FROM unnest($2::text[], $3::text[], $4::integer[], $5::smallint[]) \
+         WITH ORDINALITY AS new (institution, report_number, version, status, place)",
+    )
+    .bind(last - count)
+    .bind(institutions)
+    .bind(numbers)
+    .bind(versions(&write.supersedes))
+    .bind(status)
+    .bind(write.now_us)
+    .execute(&mut **transaction)
+    .await?;
     Ok(last)
 }
