@@ -7,6 +7,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "all/browser.rs"]
+mod browser;
 #[path = "all/calendars.rs"]
 mod calendars;
 #[path = "all/cases.rs"]

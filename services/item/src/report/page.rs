@@ -9,21 +9,22 @@ use super::{
 };
 use crate::figures::Figures;
 
-const STYLE: &str = "@page{size:A4;margin:15mm 14mm}\
+const STYLE: &str = "@page{size:A4 landscape;margin:12mm 14mm}\
     *{box-sizing:border-box}\
     body{font:10.5pt/1.45 \"Noto Sans CJK SC\",\"Source Han Sans SC\",\"Microsoft YaHei\",\"PingFang SC\",sans-serif;color:#111;\
-    max-width:182mm;margin:0 auto;padding:4mm}\
+    max-width:277mm;margin:0 auto;padding:4mm}\
     h1{font-size:18pt;margin:0;text-align:center}\
     h2{font-size:12pt;margin:7mm 0 2mm;border-bottom:1px solid #1f4e79;color:#1f4e79;break-after:avoid}\
     p{margin:1mm 0}.sub{text-align:center;color:#444}.note{font-size:8.5pt;color:#444;margin-top:6mm}\
-    table{width:100%;border-collapse:collapse;font-size:8.5pt;font-variant-numeric:tabular-nums}\
+    .wide{overflow-x:auto}table{width:100%;border-collapse:collapse;font-size:8pt;font-variant-numeric:tabular-nums}\
     thead{display:table-header-group}tr{break-inside:avoid}\
-    th,td{border:1px solid #999;padding:1mm 1.2mm;text-align:right}th{background:#eef3f8;font-weight:600;text-align:center}\
-    td:first-child,th:first-child{text-align:left}tr.sum td{font-weight:600;background:#f6f6f6}\
+    th,td{border:1px solid #999;padding:1mm .8mm;text-align:right}th{background:#eef3f8;font-weight:600;text-align:center}\
+    th{min-width:9.5mm}td:first-child,th:first-child{text-align:left;min-width:26mm}tr.sum td{font-weight:600;background:#f6f6f6}\
+    .charts{display:grid;grid-template-columns:1fr 1fr;gap:0 8mm}@media screen and (max-width:760px){.charts{display:block}}\
     figure{margin:4mm 0;break-inside:avoid}figcaption{font-weight:600;margin-bottom:1mm}svg{width:100%;height:auto}\
     .grid{stroke:#ddd;stroke-width:1}.scale{font-size:10px;text-anchor:end;fill:#333}\
     .label{font-size:10px;text-anchor:middle;fill:#333}.key{font-size:10px;fill:#333}\
-    @media print{body{max-width:none;padding:0}rect,th,tr.sum td{-webkit-print-color-adjust:exact;print-color-adjust:exact}}";
+    @media print{body{max-width:none;padding:0}.wide{overflow:visible}rect,th,tr.sum td{-webkit-print-color-adjust:exact;print-color-adjust:exact}}";
 
 /// Text for HTML and XML.
 pub(super) fn escaped(text: &str) -> String {
@@ -54,7 +55,9 @@ pub(super) fn page(report: &Report, language: Language) -> String {
          <style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     );
     head(&mut page, report, language);
+    page.push_str("<div class=\"charts\">\n");
     charts(&mut page, report, language);
+    page.push_str("</div>\n");
     tables(&mut page, report, language);
     let _ = write!(
         page,
@@ -192,7 +195,7 @@ fn table(
 ) {
     let _ = write!(
         page,
-        "<h2>{}</h2>\n<table>\n<thead><tr><th></th>",
+        "<h2>{}</h2>\n<div class=\"wide\"><table>\n<thead><tr><th></th>",
         escaped(title)
     );
     let derived = [
@@ -213,7 +216,7 @@ fn table(
     if let Some(total) = total {
         row(page, " class=\"sum\"", words::TOTAL.of(language), total);
     }
-    page.push_str("</tbody>\n</table>\n");
+    page.push_str("</tbody>\n</table></div>\n");
 }
 
 fn row(page: &mut String, class: &str, name: &str, figures: &Figures) {
