@@ -68,6 +68,8 @@ mod refusals;
 mod restore;
 #[path = "all/rights.rs"]
 mod rights;
+#[path = "all/rotation.rs"]
+mod rotation;
 #[path = "all/smuggling.rs"]
 mod smuggling;
 #[path = "all/subject.rs"]

@@ -67,6 +67,8 @@ pub(crate) struct Core {
     control: Control,
     appender: Appender,
     city: CityCode,
+    /// Digest of the first directory that the gateway trusts.
+    directory_pin: [u8; 32],
     replica: Arc<str>,
     started_us: i64,
     clock: Clock,
@@ -186,6 +188,7 @@ pub(crate) async fn start(
         appender: control.ledger().appender(),
         control,
         city: config.city,
+        directory_pin: config.directory.pin,
         replica: config.replica.as_str().into(),
         started_us: clock.now_us(),
         clock,

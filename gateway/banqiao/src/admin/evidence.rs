@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use banqiao_directory::CityCode;
+use banqiao_directory::{CityCode, Envelope, verify_history};
 use banqiao_evidence::{Link, names};
 use banqiao_ledger::{
     CredentialKind, Decoded, EvidenceKind, ProofError, StoreError, Stored, decode,
@@ -243,11 +243,11 @@ impl Collected {
             }
         };
         let snapshot = core.control.snapshot();
+        let logs = logs(core, &snapshot, city);
         for proven in shown.entries {
             let index = proven.index;
             // The other city must not be able to spoil our file with what does not hold.
-            let Some((entry, proof)) =
-                held_by(&snapshot, city, exchange, &proven, &shown.checkpoint)
+            let Some((entry, proof)) = held_by(&logs, city, exchange, &proven, &shown.checkpoint)
             else {
                 self.lacks("the other city showed entries that do not hold".to_owned());
                 continue;
@@ -287,9 +287,34 @@ impl Collected {
     }
 }
 
-/// An entry of the other city, if it is of the exchange and that city's side of it, and its ledger proves to hold it.
+/// The logs that a city has had by origin, each with its keys: what was signed before a key was replaced is proven by the
+/// key before.
+fn logs(core: &Core, snapshot: &Snapshot, city: CityCode) -> BTreeMap<String, Vec<Verifier>> {
+    let envelope = Envelope::parse(&snapshot.envelope).ok();
+    let history = envelope.and_then(|it| verify_history(&it, &core.directory_pin).ok());
+    let present = std::iter::once(&*snapshot.directory);
+    let mut logs: BTreeMap<String, Vec<Verifier>> = BTreeMap::new();
+    for directory in history.iter().flatten().chain(present) {
+        let Some(ledger) = directory.city(city).and_then(|it| it.ledger.as_ref()) else {
+            continue;
+        };
+        let keys = logs.entry(ledger.origin.clone()).or_default();
+        for key in ledger
+            .keys
+            .iter()
+            .filter_map(|key| key.as_str().parse().ok())
+        {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    logs
+}
+
+/// An entry of the other city, if it is of the exchange and that city's side of it, and one of its logs proves to hold it.
 fn held_by(
-    snapshot: &Snapshot,
+    logs: &BTreeMap<String, Vec<Verifier>>,
     city: CityCode,
     exchange: Uuid,
     proven: &ProvenEntry,
@@ -306,18 +331,13 @@ fn held_by(
     if entry.exchange != exchange.as_bytes() || side?.city != city.as_str() {
         return None;
     }
-    let ledger = snapshot.directory.city(city)?.ledger.as_ref()?;
-    let keys: Vec<Verifier> = ledger
-        .keys
-        .iter()
-        .filter_map(|key| key.as_str().parse().ok())
-        .collect();
     let path = proof_hashes(&proven.inclusion).ok()?;
     let note = Note::parse(checkpoint.as_bytes()).ok()?;
     let proof = TlogProof::new(proven.index, path, note).ok()?;
     let leaf = leaf_hash(&proven.entry);
-    proof.verify(&leaf, &ledger.origin, &keys).ok()?;
-    Some((*entry, proof))
+    let mut logs = logs.iter();
+    let held = logs.any(|(origin, keys)| proof.verify(&leaf, origin, keys).is_ok());
+    held.then_some((*entry, proof))
 }
 
 /// The proof of an entry in the tree of a checkpoint.
