@@ -1,13 +1,20 @@
 //! All cities asked at once: one request, one merged answer, a record for each city, and nothing that is missing looks like
 //! nothing found.
 
-use std::{collections::BTreeMap, sync::Arc};
+#[path = "all_cities/crash.rs"]
+mod crash;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use banqiao_evidence::{Bundle, Verdict, verify};
 use banqiao_ledger::digest::sha256;
 use banqiao_proto::{
     exchange::v1::{CityOutcome, CityResult, Outcomes, Reason},
-    ledger::v1::{Kind, Receipt, Side},
+    ledger::v1::{EntryFilter, Kind, Receipt, Side},
 };
 use banqiao_tests::{
     admin::{Record, Role, grant},
@@ -15,11 +22,12 @@ use banqiao_tests::{
     network::{CITIES, City, Network, Plan, RULED, SYSTEM, set},
     postgres::Cluster,
     service::{SCRIPT, Service},
-    wait::{PATIENCE, wait_for, wait_until},
+    wait::{PATIENCE, wait_every, wait_for, wait_until},
     wire::{Answer, Caller, Head, Message},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use prost::Message as _;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::commands::banqiao;
@@ -327,21 +335,85 @@ async fn one_part_proves_offline(scene: &Scene, exchange: Uuid) {
     );
 }
 
-/// Each city holds of its part what the city that asked holds.
+/// Each city holds of its part what the city that asked holds: all of it is compared, and nothing is listed.
 async fn both_ends_reconcile(scene: &Scene) {
-    let folder = scene.network.folder();
-    for city in &scene.network.cities {
-        let socket = format!("unix:{}", city.admin().socket(Role::Auditor).display());
-        let said = banqiao(folder, &["audit", "reconcile", "--admin", &socket]).await;
-        assert_eq!(
-            said.code,
-            Some(0),
-            "{}: {}{}",
-            city.name,
-            said.out,
-            said.err
-        );
+    let own = &scene.network.cities[0];
+    for city in &scene.network.cities[1..] {
+        for (at, with) in [(own, city.code), (city, own.code)] {
+            let calls = exchanges(at, with).await;
+            assert!(
+                calls >= 2,
+                "{}: what it provides was asked for, and then found",
+                at.name
+            );
+            let (compared, found) = reconciled(scene, at, with, calls).await;
+            assert_eq!(compared, calls, "{} with {with}", at.name);
+            assert!(found.is_empty(), "{} with {with}: {found:?}", at.name);
+        }
     }
+}
+
+/// How many exchanges of a city another one is party to.
+async fn exchanges(city: &City, with: &str) -> u64 {
+    let filter = EntryFilter {
+        city: with.to_owned(),
+        kinds: vec![Kind::Open.into(), Kind::Close.into(), Kind::Refused.into()],
+        ..EntryFilter::default()
+    };
+    let records = city.admin().search(filter).await.unwrap();
+    let distinct: BTreeSet<_> = records.into_iter().map(|it| it.entry.exchange).collect();
+    distinct.len() as u64
+}
+
+/// How many exchanges `audit reconcile` compares with another city, and the class of each that it lists, once so many are
+/// out of their grace.
+async fn reconciled(
+    scene: &Scene,
+    city: &City,
+    with: &str,
+    exchanges: u64,
+) -> (u64, BTreeMap<Uuid, String>) {
+    let socket = format!("unix:{}", city.admin().socket(Role::Auditor).display());
+    let line = [
+        "audit",
+        "reconcile",
+        "--admin",
+        &socket,
+        "--with",
+        with,
+        "--json",
+    ];
+    // Below the reads a minute that a city is allowed.
+    let every = Duration::from_millis(500);
+    wait_every("exchanges to be compared", PATIENCE, every, || async {
+        let said = banqiao(scene.network.folder(), &line).await;
+        let lines: Vec<Value> = said
+            .out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let (summary, listed) = lines.split_last().unwrap();
+        assert_eq!(
+            summary["problem"],
+            Value::Null,
+            "{}: {}",
+            city.name,
+            said.out
+        );
+        let mut found = BTreeMap::new();
+        for it in listed {
+            assert_eq!(it["city"], with, "{it}");
+            let exchange = it["exchange"].as_str().unwrap().split('/').next().unwrap();
+            let class = it["class"].as_str().unwrap().to_owned();
+            found.insert(exchange.parse().unwrap(), class);
+        }
+        let code = i32::from(!found.is_empty());
+        assert_eq!(said.code, Some(code), "{}{}", said.out, said.err);
+        let compared = summary["exchanges"].as_u64().unwrap();
+        (compared >= exchanges).then_some((compared, found))
+    })
+    .await
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -505,7 +577,7 @@ async fn by_command(scene: &Scene) {
         assert!(said.err.contains(word), "{word}: {}", said.err);
     }
     let written = std::fs::read(folder.join("outcomes.json")).unwrap();
-    let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(written["cities"].as_array().unwrap().len(), 5);
     assert_eq!(written["cities"][0]["result"], "answered", "{written}");
     assert_eq!(written["cities"][0]["messages"], 2, "{written}");
@@ -577,6 +649,13 @@ async fn waiting(scene: &Scene) -> (h2::SendStream<bytes::Bytes>, banqiao_tests:
     (request, messages)
 }
 
+/// The exchange that the second city's service heard of last.
+fn asked_last(scene: &Scene) -> Uuid {
+    let seen = scene.services[1].seen();
+    let id = seen.last().unwrap().headers["banqiao-exchange-id"].to_str();
+    id.unwrap().split('/').next().unwrap().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancel_reaches_every_city() {
     let scene = Scene::new(Plan::cities(3)).await;
@@ -597,11 +676,7 @@ async fn a_cancel_reaches_every_city() {
         .unwrap();
     }
     let own = &scene.network.cities[0];
-    let exchange = scene.services[1].seen().iter().rev().find_map(|seen| {
-        let id = seen.headers.get("banqiao-exchange-id")?.to_str().ok()?;
-        id.split('/').next()?.parse::<Uuid>().ok()
-    });
-    let records = summary(own, exchange.unwrap()).await;
+    let records = summary(own, asked_last(&scene)).await;
     let whole = records
         .iter()
         .find(|it| it.entry.outcomes.is_some())

@@ -13,6 +13,7 @@ use banqiao_tests::{
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 
+#[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,

@@ -96,7 +96,7 @@ async fn settled(city: &City) -> BTreeMap<Uuid, Vec<Record>> {
 }
 
 /// Computes a city's whole ledger anew, from its database.
-async fn verified(city: &City, database: &str) {
+pub(crate) async fn verified(city: &City, database: &str) {
     let output = Command::new(program("banqiao").unwrap())
         .args(["audit", "verify", "--json", "--database", database])
         .args(["--key", &city.ledger.verifier()])

@@ -17,6 +17,7 @@ mod verify;
 use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
+use banqiao_ledger::{Decoded, decode};
 use banqiao_proto::ledger::v1::{
     EntryFilter, IndexedEntry, SearchEntriesRequest, ShowExchangeRequest, TailEntriesRequest,
     audit_service_client::AuditServiceClient,
@@ -29,6 +30,7 @@ use crate::{
     config::Role,
     connect::AdminArgs,
     exit::{Exit, Stop},
+    outcomes,
     text::bar::bar,
 };
 pub use erase::{Decide, EraseCommand, ListErasures, Propose, RetireMonth};
@@ -257,9 +259,21 @@ impl Show {
             printer.entry(out, entry)?;
         }
         printer.finish(out)?;
+        let known = entries.iter().filter_map(|it| match decode(&it.entry) {
+            Ok(Decoded::Entry(entry)) => Some(*entry),
+            _ => None,
+        });
+        if outcomes::unsaid(&known.collect::<Vec<_>>()) {
+            // A failing terminal leaves nowhere to say so.
+            let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{INTERRUPTED}\n"));
+        }
         Ok(Exit::Done)
     }
 }
+
+/// Said of a call to all cities that has no entry for the whole.
+const INTERRUPTED: &str = "INTERRUPTED as a whole, unless it is ending at this moment: no entry says what became of the call to \
+    all cities, because its gateway died first. The caller was given no status; what each city was asked is above.";
 
 impl Tail {
     async fn run(&self, out: &mut dyn io::Write) -> Result<Exit> {

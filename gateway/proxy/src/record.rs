@@ -235,7 +235,7 @@ pub(crate) fn close(call: &Call, ended: Ended) -> impl Future<Output = Result<Ap
             Err(_) => Err(unwritable(&AppendError::Unavailable)),
             Ok(Err(error)) => {
                 if ended.opened {
-                    owe(call, &ended, &error);
+                    owe(call, closing(call, &ended), &error);
                 }
                 Err(unwritable(&error))
             }
@@ -265,27 +265,32 @@ pub(crate) async fn sum_up(
     entry.outcomes = Some(outcomes);
     let append = Append::new(entry).with_private(first_private(call));
     let limit = call.conn.worker.shared.limits.progress_timeout;
-    let appended = call.conn.worker.appender.append_queued(append);
-    let outcome = tokio::time::timeout(limit, appended).await;
-    let outcome = outcome.unwrap_or(Err(AppendError::Unavailable));
-    outcome.map(drop).map_err(|error| unwritable(&error))
+    let appended = call.conn.worker.appender.append_queued(append.clone());
+    match tokio::time::timeout(limit, appended).await {
+        Ok(Ok(_)) => Ok(()),
+        // It stays in the queue, as of [`close`].
+        Err(_) => Err(unwritable(&AppendError::Unavailable)),
+        Ok(Err(error)) => {
+            owe(call, append, &error);
+            Err(unwritable(&error))
+        }
+    }
 }
 
-/// A call that has been opened is closed as soon as the ledger can be written again.
-fn owe(call: &Call, ended: &Ended, error: &AppendError) {
+/// What a call has begun is ended as soon as the ledger can be written again.
+fn owe(call: &Call, append: Append, error: &AppendError) {
     if !matches!(
         error,
         AppendError::Unavailable | AppendError::QueueFull | AppendError::Frozen
     ) {
         return;
     }
-    let append = closing(call, ended);
     let worker = std::sync::Arc::clone(&call.conn.worker);
     let stop = worker.closing.clone();
     worker.tasks.clone().spawn(async move {
         loop {
             tokio::select! {
-                // What is still owed then is closed by the lease.
+                // What is still open then is closed by the lease.
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY) => {}
             }
