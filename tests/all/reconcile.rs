@@ -417,24 +417,60 @@ async fn what_one_city_loses_or_changes_is_found_by_both() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 6, "{said}");
-    assert_eq!(lines[5]["counts"]["digest_differs"], 2, "{said}");
+    let (summary, listed) = lines.split_last().unwrap();
+    let listed: BTreeMap<Uuid, (Class, String)> = listed.iter().map(shown).collect();
+    assert_eq!(listed, expected(Class::OnlyHere, Class::OnlyThere));
+    let counts = serde_json::json!({
+        "only_here": 1, "only_there": 1, "status_differs": 1, "digest_differs": 2,
+    });
+    assert_eq!(summary["counts"], counts, "{said}");
+    assert_eq!(summary["exchanges"], 5, "its own of the six: {said}");
     let kept = std::fs::read_to_string(folder.join("report.jsonl")).unwrap();
     assert_eq!(kept.lines().count(), 5);
     assert!(said.starts_with(&kept), "{kept}");
     let (code, said) = audit(&folder, &["--admin", &admin, "--with", WEIFANG]).await;
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("370700: 0 exchanges compared"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
     // A city that is away does not hide the others.
     network.cities[2].gateway_mut().kill().unwrap();
     let (code, said) = audit(&folder, &["--admin", &admin, "--with", "all"]).await;
     assert_eq!(code, Some(69), "{said}");
-    assert!(said.contains(&format!("{lost}/1")), "{said}");
-    assert!(said.contains("only this ledger has it"), "{said}");
+    for (exchange, words) in [
+        (lost, "only this ledger has it: ended OK"),
+        (forgotten, "only the other ledger has it: ended OK"),
+        (
+            status,
+            "the status differs: here ended OK, there ended NOT_FOUND",
+        ),
+        (root, "the request differs"),
+        (purpose, "the purpose differs"),
+    ] {
+        let line = said
+            .lines()
+            .find(|it| it.contains(&format!("{exchange}/1")));
+        let line = line.unwrap_or_else(|| panic!("{exchange} in {said}"));
+        assert!(line.contains(words) && line.contains(YANTAI), "{line}");
+    }
     assert!(said.contains("370700: 0 exchanges compared"), "{said}");
     assert!(said.contains("cannot be reached"), "{said}");
     let (code, said) = audit(&folder, &["--admin", &admin, "--with", "110000"]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("city"), "{said}");
+}
+
+/// Exchange, class and field of a discrepancy as the command prints it.
+fn shown(line: &serde_json::Value) -> (Uuid, (Class, String)) {
+    assert_eq!(line["city"], YANTAI, "{line}");
+    let text = |name: &str| line[name].as_str().unwrap().to_owned();
+    let exchange = text("exchange")
+        .strip_suffix("/1")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let class = format!("DISCREPANCY_CLASS_{}", text("class").to_uppercase());
+    let class = Class::from_str_name(&class).unwrap();
+    (exchange, (class, text("field")))
 }
 
 async fn audit(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
