@@ -271,3 +271,34 @@ pub(crate) fn city_of_log<'d>(directory: &'d Directory, origin: &str) -> Option<
             .is_some_and(|ledger| ledger.origin == origin)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_witnesses_longer_than_it_may_is_degraded() {
+        let transparency = Transparency::new(None, TransparencySettings::default());
+        let city: CityCode = "370600".parse().unwrap();
+        {
+            let mut state = transparency.state.lock();
+            state.waiting_since_s = Some(1_000);
+            state.links.entry(city).or_default().waiting_since_s = Some(1_000);
+        }
+        // The newest checkpoint after a minute, receipts after ten.
+        let at = |now_s| {
+            let standing = transparency.standing(now_s);
+            (standing.unwitnessed_s, standing.unlinked)
+        };
+        assert_eq!(at(1_060), (None, vec![]));
+        assert_eq!(at(1_061), (Some(61), vec![]));
+        assert_eq!(at(1_600), (Some(600), vec![]));
+        assert_eq!(at(1_601), (Some(601), vec![city]));
+        {
+            let mut state = transparency.state.lock();
+            state.waiting_since_s = None;
+            state.links.entry(city).or_default().waiting_since_s = None;
+        }
+        assert_eq!(at(9_000), (None, vec![]));
+    }
+}
