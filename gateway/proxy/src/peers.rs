@@ -245,8 +245,8 @@ pub(crate) fn assemble(
     let mut restricted = Vec::new();
     for (digest, names) in services {
         let known = held.and_then(|held| held.catalog().set_by_digest(&digest));
-        // One that was cut to fewer services is decoded anew for the others.
-        let set = match known.and_then(|set| set.restrict(&names).ok()) {
+        // It was cut to what the city showed until now.
+        let set = match known.and_then(|set| set.whole().restrict(&names).ok()) {
             Some(set) => set,
             None => {
                 let set = ServiceSet::decode_offered(sets.get(&digest)?).ok()?;

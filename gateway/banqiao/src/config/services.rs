@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use banqiao_directory::{MAX_DESCRIPTOR_SET_BYTES, ServiceSet, SpiffeId, is_reserved_service};
+use banqiao_directory::{DecodedSets, MAX_DESCRIPTOR_SET_BYTES, SpiffeId, is_reserved_service};
 use banqiao_telemetry::Chain;
 
 use super::{
@@ -15,9 +15,11 @@ use super::{
 
 pub(super) fn read(sections: Vec<Section<'_, '_>>, base: &Path) -> Vec<Located<ServiceConfig>> {
     let mut services: Vec<Located<ServiceConfig>> = Vec::new();
+    // Many services may stand in one set.
+    let mut sets = DecodedSets::default();
     for mut section in sections {
         let faults = section.faults();
-        let read = service(&mut section, base);
+        let read = service(&mut section, base, &mut sets);
         section.finish();
         let Some(read) = read else { continue };
         if let Some(known) = services
@@ -32,7 +34,11 @@ pub(super) fn read(sections: Vec<Section<'_, '_>>, base: &Path) -> Vec<Located<S
     services
 }
 
-fn service(section: &mut Section<'_, '_>, base: &Path) -> Option<Located<ServiceConfig>> {
+fn service(
+    section: &mut Section<'_, '_>,
+    base: &Path,
+    sets: &mut DecodedSets,
+) -> Option<Located<ServiceConfig>> {
     let at = section.at().clone();
     let faults = section.faults();
     let name = section.required(
@@ -55,7 +61,7 @@ fn service(section: &mut Section<'_, '_>, base: &Path) -> Option<Located<Service
         let set = descriptor_set
             .as_ref()
             .map(|it| (&it.at, it.value.as_path()));
-        described(faults, name, set);
+        described(faults, name, set, sets);
     }
     let value = ServiceConfig {
         name: name?.value,
@@ -67,7 +73,12 @@ fn service(section: &mut Section<'_, '_>, base: &Path) -> Option<Located<Service
 }
 
 /// Checks that a descriptor of the service can be found.
-fn described(faults: &Faults<'_>, name: &Located<String>, set: Option<(&Place, &Path)>) {
+fn described(
+    faults: &Faults<'_>,
+    name: &Located<String>,
+    set: Option<(&Place, &Path)>,
+    sets: &mut DecodedSets,
+) {
     let service = &name.value;
     if is_reserved_service(service) {
         let problem = format!("{service} is served by the gateway itself");
@@ -101,7 +112,7 @@ fn described(faults: &Faults<'_>, name: &Located<String>, set: Option<(&Place, &
         }
     };
     let hint = "build it with every import: buf build -o, or protoc --include_imports -o";
-    match ServiceSet::decode(&bytes) {
+    match sets.decode(&bytes) {
         Err(error) => {
             let problem = format!("{} is refused: {}", file.display(), Chain(&error));
             faults.error(at, problem, hint);

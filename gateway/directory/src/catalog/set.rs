@@ -23,7 +23,9 @@ pub struct ServiceSet {
     bytes: Arc<[u8]>,
     digest: [u8; 32],
     pool: DescriptorPool,
-    services: Vec<Arc<Service>>,
+    /// Those that are used, of [`Self::all`].
+    services: Arc<[Arc<Service>]>,
+    all: Arc<[Arc<Service>]>,
 }
 
 impl ServiceSet {
@@ -65,7 +67,7 @@ impl ServiceSet {
             .services()
             .filter(|service| is_carried(service.full_name()))
             .map(|service| Service::read(&service, digest).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Arc<[_]>, _>>()?;
         if services.is_empty() {
             return Err(CatalogError::NoService);
         }
@@ -73,6 +75,7 @@ impl ServiceSet {
             bytes: descriptor_set.into(),
             digest,
             pool,
+            all: Arc::clone(&services),
             services,
         })
     }
@@ -105,9 +108,17 @@ impl ServiceSet {
             return Err(CatalogError::NoService);
         }
         Ok(Self {
-            services,
+            services: services.into(),
             ..self.clone()
         })
+    }
+
+    /// The same set with every service that it had when it was decoded.
+    pub fn whole(&self) -> Self {
+        Self {
+            services: Arc::clone(&self.all),
+            ..self.clone()
+        }
     }
 
     /// SHA-256 of the bytes.

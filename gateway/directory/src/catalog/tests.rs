@@ -467,6 +467,11 @@ fn only_services_that_a_set_describes_can_be_taken_from_it() {
     let set = ServiceSet::decode(banqiao_proto::FILE_DESCRIPTOR_SET).unwrap();
     let card = set.restrict(["banqiao.card.v1.CardService"]).unwrap();
     assert_eq!((card.services().len(), card.digest()), (1, set.digest()));
+    assert_eq!(card.whole().services().len(), set.services().len());
+    assert!(matches!(
+        card.restrict([&*set.services()[1].name, &*set.services()[0].name]),
+        Err(CatalogError::UnknownService(_))
+    ));
     assert!(matches!(
         set.restrict(["banqiao.directory.v1.AdminService"]),
         Err(CatalogError::Reserved(_))
