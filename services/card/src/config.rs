@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use banqiao_directory::{CityCode, SpiffeId, TrustDomain};
 use banqiao_kit::{
-    DEFAULT_DRAIN, DatabaseSettings, DatabaseUrl, GatewaySettings, Section, SettingFaults,
-    SettingsFile, TrustSettings,
+    DEFAULT_DRAIN, DatabaseSettings, DatabaseUrl, FollowSettings, GatewaySettings, Section,
+    SettingFaults, SettingsFile, TrustSettings,
     calendar::WorkCalendar,
     identifier::{DivisionCode, DivisionKind},
     mapping::Mapping,
@@ -21,7 +21,6 @@ use crate::{
     request::parse_city,
     store::CARD_MAPPING,
     verification::VerificationPolicy,
-    watch::WatchSettings,
 };
 
 /// How often ended temporary losses are looked for. Answers are right without it; it is for watchers.
@@ -58,7 +57,7 @@ pub struct CardConfig {
     /// `[card]`: how often ended temporary losses are looked for (`sweep`).
     pub sweep: Duration,
     /// `[card]`: `watch_poll`, `watch_heartbeat`, `watch_limit`.
-    pub watch: WatchSettings,
+    pub watch: FollowSettings,
     /// `[gateway]`: the way to other cities. Without it documents of pension transfers wait.
     pub gateway: Option<GatewaySettings>,
     /// `[pension]`.
@@ -123,15 +122,15 @@ impl CardConfig {
         );
         let new_card_years = card.number("new_card_years", DEFAULT_NEW_CARD_YEARS, 1..=50);
         let sweep = card.duration("sweep", DEFAULT_SWEEP, Duration::from_millis(100)..=HOUR);
-        let watch = WatchSettings {
+        let watch = FollowSettings {
             poll: card.duration(
                 "watch_poll",
-                WatchSettings::DEFAULT.poll,
+                FollowSettings::DEFAULT.poll,
                 Duration::from_millis(10)..=Duration::from_secs(60),
             ),
             heartbeat: card.duration(
                 "watch_heartbeat",
-                WatchSettings::DEFAULT.heartbeat,
+                FollowSettings::DEFAULT.heartbeat,
                 Duration::from_millis(100)..=HOUR,
             ),
             limit: usize::from(card.number("watch_limit", 256_u16, 1..=10_000)),

@@ -51,7 +51,7 @@ pub use importer::{Importer, Outcomes};
 pub use instance::{Instance, RunError, run};
 pub use life::{Applied, CardLifeServer};
 pub use loss::ReportError;
-pub use request::{CardKey, Function, Lookup, LossReport, Verify, WatchFrom};
+pub use request::{CardKey, Function, Lookup, LossReport, Verify, parse_cursor};
 pub use rules::rulebook;
 pub use service::{CardServer, DOMAIN, MAX_IMPORT_LINES};
 pub use sheet::{
@@ -64,4 +64,4 @@ pub use store::{
     ReportAnswer, Store, StoreError, StoredCard, Use, Write,
 };
 pub use verification::{Verification, VerificationPolicy};
-pub use watch::{WatchSettings, Watches};
+pub use watch::Watches;

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use banqiao_directory::CityCode;
 use banqiao_kit::{
-    Broken, Rule, RuleTable, Violation, Violations,
+    Broken, FollowFrom, Rule, RuleTable, Violation, Violations,
     identifier::{CitizenId, DivisionCode, DivisionKind},
 };
 use banqiao_proto::card::v1::{
@@ -44,7 +44,7 @@ const REPORTED_IN: Rule = Rule::design(
     "whoever asks names the city where it is asked: one of the network or a guest, by its code",
     "鲁政发〔2020〕2号",
 );
-const CURSOR: Rule = Rule::design(
+pub(crate) const CURSOR: Rule = Rule::design(
     "CURSOR",
     "a cursor is empty, 0, or one that this service gave and has not moved past its last change",
     "card service",
@@ -297,38 +297,22 @@ pub(crate) fn parse_city(text: &str) -> Result<CityCode, Broken> {
     }
 }
 
-/// Where a watch begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatchFrom {
-    /// After this change; 0 is before the first.
-    After(i64),
-    /// With the changes that come.
-    Now,
-}
-
-impl WatchFrom {
-    /// Parses a cursor.
-    ///
-    /// # Errors
-    /// It was not given by this service.
-    pub fn parse(cursor: &str) -> Result<Self, Vec<Violation>> {
-        if cursor.is_empty() {
-            return Ok(Self::Now);
-        }
-        let canonical = cursor.bytes().all(|byte| byte.is_ascii_digit())
-            && (cursor == "0" || !cursor.starts_with('0'));
-        match cursor.parse() {
-            Ok(after) if canonical => Ok(Self::After(after)),
-            _ => Err(Self::unknown_cursor()),
-        }
+/// Where a watch begins: after a cursor that this service gave, or with the changes that come.
+///
+/// # Errors
+/// It was not given by this service.
+pub fn parse_cursor(cursor: &str) -> Result<FollowFrom, Vec<Violation>> {
+    if cursor.is_empty() {
+        return Ok(FollowFrom::Now);
     }
-
-    /// The fault of a cursor that this service did not give.
-    pub fn unknown_cursor() -> Vec<Violation> {
-        vec![Violation {
+    let canonical = cursor.bytes().all(|byte| byte.is_ascii_digit())
+        && (cursor == "0" || !cursor.starts_with('0'));
+    match cursor.parse() {
+        Ok(after) if canonical => Ok(FollowFrom::After(after)),
+        _ => Err(vec![Violation {
             field: "cursor".into(),
             rule: &CURSOR,
-        }]
+        }]),
     }
 }
 
@@ -441,12 +425,12 @@ mod tests {
 
     #[test]
     fn cursors_are_canonical_numbers() {
-        assert_eq!(WatchFrom::parse("").unwrap(), WatchFrom::Now);
-        assert_eq!(WatchFrom::parse("0").unwrap(), WatchFrom::After(0));
-        assert_eq!(WatchFrom::parse("12").unwrap(), WatchFrom::After(12));
+        assert_eq!(parse_cursor("").unwrap(), FollowFrom::Now);
+        assert_eq!(parse_cursor("0").unwrap(), FollowFrom::After(0));
+        assert_eq!(parse_cursor("12").unwrap(), FollowFrom::After(12));
         for bad in ["-1", "+1", "01", "1 ", "a", "9223372036854775808"] {
             assert_eq!(
-                codes(WatchFrom::parse(bad).unwrap_err()),
+                codes(parse_cursor(bad).unwrap_err()),
                 [("cursor".to_owned(), "CURSOR")]
             );
         }

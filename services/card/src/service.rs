@@ -17,7 +17,7 @@ use crate::{
     cards::Cards,
     import::{IMPORT_BATCH, ImportCounts},
     importer::Outcomes,
-    request::{LossReport, Verify, WatchFrom},
+    request::{LossReport, Verify, parse_cursor},
     store::Actor,
     watch::Watches,
 };
@@ -236,7 +236,7 @@ impl CardService for CardServer {
         let exchange = caller.as_ref().ok().map(|caller| caller.exchange);
         answered(exchange, async {
             caller?;
-            let from = WatchFrom::parse(&request.get_ref().cursor);
+            let from = parse_cursor(&request.get_ref().cursor);
             let changes = self
                 .watches
                 .open(from.map_err(CallError::CallerInvalid)?)

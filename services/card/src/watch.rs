@@ -1,20 +1,18 @@
-//! Watching changes: a stream that reads pages of the history as its reader takes them.
-//!
-//! There is no queue between writers and watchers, so a slow watcher costs one page of memory and loses nothing; HTTP/2's
-//! flow control is the back-pressure. Changes of other replicas are found by polling the number of the newest change.
+//! Watching changes of cards: the log that is followed, by what rules, and what a watcher is told.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
-
-use banqiao_kit::{CallError, Refusal, Rule, RuleTable};
+use banqiao_kit::{
+    CallError, ChangeLog, FollowFrom, FollowRules, FollowSettings, Followers, Refusal, Rule,
+    RuleTable, Seen,
+};
 use banqiao_proto::card::v1::{CardState, CardStateChange, WatchCardStatesResponse};
-use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use futures_util::{Stream, TryStreamExt};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cards::timestamp,
-    request::WatchFrom,
-    store::{Change, Store},
+    request::CURSOR,
+    store::{Change, Store, StoreError},
 };
 
 const TOO_MANY_WATCHES: Refusal = Refusal::exceeds(
@@ -30,72 +28,46 @@ pub(crate) fn rules() -> RuleTable {
     RuleTable::new("Watching").refusal(&TOO_MANY_WATCHES, &["WatchCardStates"])
 }
 
-/// Changes that are read at once, about 30 KiB.
-const PAGE: i64 = 128;
+const RULES: FollowRules = FollowRules {
+    too_many: &TOO_MANY_WATCHES,
+    cursor: &CURSOR,
+};
 
-/// How watches behave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatchSettings {
-    /// How often the newest change is looked for while somebody watches.
-    pub poll: Duration,
-    /// After how long without a change a message that only moves the cursor is sent.
-    pub heartbeat: Duration,
-    /// Watches at once.
-    pub limit: usize,
+impl ChangeLog for Store {
+    type Filter = ();
+    type Change = Change;
+    type Error = StoreError;
+
+    fn heads(&self) -> watch::Receiver<i64> {
+        Self::heads(self)
+    }
+
+    async fn poll_head(&self) -> Result<i64, StoreError> {
+        Self::poll_head(self).await
+    }
+
+    async fn page(&self, (): &(), after: i64, limit: i64) -> Result<Vec<Change>, StoreError> {
+        self.changes(after, limit).await
+    }
+
+    fn number(change: &Change) -> i64 {
+        change.seq
+    }
 }
 
-impl WatchSettings {
-    /// A poll is one indexed row, so twice a second is nothing to the database and well within what people notice; the heartbeat is half of the
-    /// gateways' keepalive interval; a watch is for a system of a city or a hospital, of which there are some dozens.
-    pub const DEFAULT: Self = Self {
-        poll: Duration::from_millis(500),
-        heartbeat: Duration::from_secs(15),
-        limit: 256,
-    };
-}
-
-/// Opens watches, up to the limit.
+/// Opens watches, up to the limit. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Watches {
-    store: Store,
-    settings: WatchSettings,
-    places: Arc<Semaphore>,
-    stopping: CancellationToken,
-}
+pub struct Watches(Followers<Store>);
 
 impl Watches {
     /// Watches of a store that end when `stopping` is cancelled.
-    pub fn new(store: Store, settings: WatchSettings, stopping: CancellationToken) -> Self {
-        Self {
-            store,
-            settings,
-            places: Arc::new(Semaphore::new(settings.limit)),
-            stopping,
-        }
+    pub fn new(store: Store, settings: FollowSettings, stopping: CancellationToken) -> Self {
+        Self(Followers::new(store, settings, RULES, stopping))
     }
 
     /// Looks for changes of other replicas until the watches end. Run it once.
     pub async fn follow(&self) {
-        let mut warned = false;
-        while self
-            .stopping
-            .run_until_cancelled(tokio::time::sleep(self.settings.poll))
-            .await
-            .is_some()
-        {
-            if self.places.available_permits() == self.settings.limit {
-                continue;
-            }
-            match self.store.poll_head().await {
-                Ok(_) => warned = false,
-                // The watches end with errors of their own; one line is enough here.
-                Err(error) if !warned => {
-                    tracing::warn!(error = %banqiao_telemetry::Chain(&error), "cannot look for changes");
-                    warned = true;
-                }
-                Err(_) => {}
-            }
-        }
+        self.0.look().await;
     }
 
     /// Opens a watch. Its first message comes at once, so that the watcher has a cursor to go on from.
@@ -104,96 +76,19 @@ impl Watches {
     /// The limit is reached, the cursor lies after the newest change, or the store fails.
     pub async fn open(
         &self,
-        from: WatchFrom,
+        from: FollowFrom,
     ) -> Result<
         impl Stream<Item = Result<WatchCardStatesResponse, CallError>> + Send + 'static,
         CallError,
     > {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            TOO_MANY_WATCHES.for_now(
-                format!(
-                    "this service carries {} watches at once",
-                    self.settings.limit
-                ),
-                self.settings.heartbeat,
-            )
-        })?;
-        let heads = self.store.heads();
-        let head = self.store.poll_head().await?;
-        let cursor = match from {
-            WatchFrom::After(cursor) if cursor > head => {
-                return Err(CallError::CallerInvalid(WatchFrom::unknown_cursor()));
-            }
-            WatchFrom::After(cursor) => cursor,
-            WatchFrom::Now => head,
-        };
-        let watch = Watch {
-            store: self.store.clone(),
-            heads,
-            cursor,
-            page: VecDeque::new(),
-            heartbeat: self.settings.heartbeat,
-            silent: true,
-            stopping: self.stopping.clone(),
-            _place: place,
-        };
-        // After an error there is nothing more to say.
-        Ok(stream::try_unfold(watch, |mut watch| async move {
-            let message = watch.next().await?;
-            Ok(Some((message, watch)))
-        }))
+        Ok(self.0.open((), from).await?.map_ok(message))
     }
 }
 
-struct Watch {
-    store: Store,
-    heads: watch::Receiver<i64>,
-    /// Number of the last change that was sent.
-    cursor: i64,
-    page: VecDeque<Change>,
-    heartbeat: Duration,
-    /// Nothing was sent yet.
-    silent: bool,
-    stopping: CancellationToken,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Watch {
-    async fn next(&mut self) -> Result<WatchCardStatesResponse, CallError> {
-        loop {
-            if self.stopping.is_cancelled() {
-                return Err(CallError::Stopping);
-            }
-            if let Some(change) = self.page.pop_front() {
-                self.silent = false;
-                self.cursor = change.seq;
-                return Ok(message(self.cursor, Some(change)));
-            }
-            self.page = self.store.changes(self.cursor, PAGE).await?.into();
-            if !self.page.is_empty() {
-                continue;
-            }
-            if self.silent {
-                self.silent = false;
-                return Ok(message(self.cursor, None));
-            }
-            let (cursor, stopping) = (self.cursor, self.stopping.clone());
-            tokio::select! {
-                () = stopping.cancelled() => {}
-                newer = self.heads.wait_for(|head| *head > cursor) => {
-                    // The sender lives in the store that this watch holds.
-                    newer.map_err(|error| CallError::Internal(error.into()))?;
-                }
-                () = tokio::time::sleep(self.heartbeat) => return Ok(message(cursor, None)),
-            }
-        }
-    }
-}
-
-fn message(cursor: i64, change: Option<Change>) -> WatchCardStatesResponse {
+fn message(seen: Seen<Change>) -> WatchCardStatesResponse {
     WatchCardStatesResponse {
-        cursor: cursor.to_string(),
-        change: change.as_ref().map(shown),
+        cursor: seen.cursor.to_string(),
+        change: seen.change.as_ref().map(shown),
     }
 }
 

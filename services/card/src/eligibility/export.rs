@@ -28,7 +28,7 @@ impl Eligibility {
         let mut exported = Exported::default();
         let (mut after, mut before) = (String::new(), None);
         loop {
-            let page = self.store.page(&after, PAGE).await;
+            let page = self.store.people_page(&after, PAGE).await;
             let mut page = page.map_err(ExportError::Store)?;
             exported.unreadable += page.unusable;
             // All rows of a person came with the page in which the first one stood.

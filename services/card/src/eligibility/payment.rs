@@ -95,7 +95,7 @@ impl Eligibility {
         }
         let mut after = String::new();
         loop {
-            let page = self.store.page(&after, PAGE).await?;
+            let page = self.store.people_page(&after, PAGE).await?;
             match self.sweep_page(page, &mut swept).await? {
                 Some(last) => after = last,
                 None => break,

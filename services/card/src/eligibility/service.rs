@@ -35,7 +35,7 @@ use crate::{
     cards::timestamp,
     cities::Cities,
     import::ImportCounts,
-    request::{REQUEST_ID_REUSED, WatchFrom},
+    request::{REQUEST_ID_REUSED, parse_cursor},
     service::{DOMAIN, answered, caller_of},
     store::StoreError,
 };
@@ -519,7 +519,7 @@ impl EligibilityService for EligibilityServer {
             let city = self.cities.city_of(&caller?.client).ok_or_else(|| {
                 CITY_NOT_LISTED.because("this service does not know the caller's city")
             })?;
-            let from = WatchFrom::parse(&request.get_ref().cursor);
+            let from = parse_cursor(&request.get_ref().cursor);
             let from = from.map_err(CallError::CallerInvalid)?;
             let entries = self.watches.open(WatchedBy { city }, from).await?;
             let entries =

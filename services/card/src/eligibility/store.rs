@@ -173,7 +173,11 @@ impl EligibilityStore {
     }
 
     /// People whom the city pays, after one of them: of the bureau's own tables, where the payments are there.
-    pub(super) async fn page(&self, after: &str, limit: i64) -> Result<PeoplePage, StoreError> {
+    pub(super) async fn people_page(
+        &self,
+        after: &str,
+        limit: i64,
+    ) -> Result<PeoplePage, StoreError> {
         match (&self.database, &self.mapped) {
             (Database::Postgres(pool), Some(mapped)) => {
                 let relation = mapped::PAYMENT.name;

@@ -1,6 +1,6 @@
 //! The gRPC service of applications.
 
-use banqiao_kit::{CallError, ExchangeId, Violations, civil_date, rescue};
+use banqiao_kit::{CallError, ExchangeId, FollowFrom, Violations, civil_date, rescue};
 use banqiao_proto::card::v1::{
     ActivateCardRequest, ActivateCardResponse, CancelCardRequest, CancelCardResponse,
     CardHistoryEntry, IssueElectronicCardRequest, IssueElectronicCardResponse, LiftLossRequest,
@@ -16,7 +16,7 @@ use crate::{
     application::{Application, Applies},
     cards::Cards,
     compare::matches,
-    request::{CardKey, WatchFrom},
+    request::{CardKey, parse_cursor},
     service::{DOMAIN, ISSUER_ONLY, answered, caller_of},
     watch::shown,
 };
@@ -68,9 +68,9 @@ impl CardLifeServer {
         let mut faults = Violations::new();
         let key = CardKey::parse("key", request.key.as_ref(), self.today(), &mut faults);
         let key = key.ok_or_else(|| CallError::CallerInvalid(faults.into_vec()))?;
-        let after = match WatchFrom::parse(&request.cursor).map_err(CallError::CallerInvalid)? {
-            WatchFrom::After(seq) => seq,
-            WatchFrom::Now => 0,
+        let after = match parse_cursor(&request.cursor).map_err(CallError::CallerInvalid)? {
+            FollowFrom::After(seq) => seq,
+            FollowFrom::Now => 0,
         };
         let stored = self.cards.store.find(&key.lookup).await?;
         let is_match = matches(stored.as_ref(), &key, None);

@@ -306,7 +306,7 @@ fn digest_of(request: &impl Message) -> [u8; 32] {
 }
 
 /// The fault of a cursor that this service did not give.
-pub(super) fn unknown_cursor() -> CallError {
+fn unknown_cursor() -> CallError {
     CallError::CallerInvalid(vec![Violation {
         field: "cursor".into(),
         rule: &rule::CURSOR,

@@ -20,7 +20,7 @@ use super::{
     decide::{self, Decided, Ground, Undecided, decide, kind_of},
     settings::PensionSettings,
     state::is_end,
-    store::{NewAnswer, NewTransferEvent, PensionStore, PensionWrite, StoredTransfer},
+    store::{NewAnswer, NewTransferEvent, PensionStore, PensionWrite, StoredEvent, StoredTransfer},
 };
 use crate::{cards::timestamp, store::StoreError};
 
@@ -382,18 +382,7 @@ impl Transfers {
     /// See [`StoreError`].
     pub async fn events(&self, id: Uuid, after: i64) -> Result<Vec<TransferEvent>, StoreError> {
         let events = self.0.store.events(id, after, MOST_EVENTS).await?;
-        Ok(events
-            .into_iter()
-            .map(|event| TransferEvent {
-                cursor: event.seq.to_string(),
-                event: event.event,
-                from: event.from_state.into(),
-                to: event.to_state.into(),
-                actor_city: event.actor_city,
-                exchange: event.exchange.unwrap_or_default(),
-                at: Some(timestamp(event.at)),
-            })
-            .collect())
+        Ok(events.into_iter().map(shown_event).collect())
     }
 
     /// Open transfers with a warning, in the order of their numbers.
@@ -444,5 +433,18 @@ fn carried_code(kind: &str, taken: bool) -> &'static str {
         ("withdrawal", true) => "withdrawal-delivered",
         (_, true) => "document-delivered",
         (_, false) => "document-returned",
+    }
+}
+
+/// An event as answers show it.
+pub(super) fn shown_event(event: StoredEvent) -> TransferEvent {
+    TransferEvent {
+        cursor: event.seq.to_string(),
+        event: event.event,
+        from: event.from_state.into(),
+        to: event.to_state.into(),
+        actor_city: event.actor_city,
+        exchange: event.exchange.unwrap_or_default(),
+        at: Some(timestamp(event.at)),
     }
 }

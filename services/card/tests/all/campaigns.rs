@@ -3,10 +3,11 @@
 use std::{pin::pin, time::Duration};
 
 use banqiao_card::{
-    LineOutcome, WatchFrom,
+    LineOutcome,
     eligibility::{
         Eligibility, EligibilityServer, EligibilityTerms, EligibilityWatches, WatchedBy,
     },
+    parse_cursor,
 };
 use banqiao_proto::card::v1::{
     Beneficiary, CampaignStatus, EligibilityEventKind, EligibilityMethod, EligibilityResult,
@@ -260,7 +261,7 @@ pub(crate) async fn a_watch_tells_a_city_of_its_own_people_and_resumes(scene: Sc
     };
     let open = async |code, cursor: &str| {
         watches
-            .open(by(code), WatchFrom::parse(cursor).unwrap())
+            .open(by(code), parse_cursor(cursor).unwrap())
             .await
             .unwrap()
     };

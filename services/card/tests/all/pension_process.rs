@@ -1,10 +1,7 @@
 //! 养老保险关系转移接续 step by step: two cities, simulated weeks.
 
-use banqiao_card::{
-    WatchSettings,
-    pension::{ProgressWatches, Transfers},
-};
-use banqiao_kit::{CallError, identifier::CitizenId};
+use banqiao_card::pension::{ProgressWatches, Transfers};
+use banqiao_kit::{CallError, FollowSettings, identifier::CitizenId};
 use banqiao_proto::card::v1::{
     LimitWarning, PensionScheme, TransferProgress, TransferSide, TransferState as State,
     advance_transfer_request::Decision,
@@ -504,7 +501,7 @@ pub(crate) async fn each_city_decides_about_its_own_side(cities: Cities) {
 pub(crate) async fn the_insured_watches_and_goes_on_after_a_cursor(cities: Cities) {
     let transfer = cities.applied().await;
     let stopping = CancellationToken::new();
-    let settings = WatchSettings { limit: 1, ..BRISK };
+    let settings = FollowSettings { limit: 1, ..BRISK };
     let watches = ProgressWatches::new(cities.new.transfers.clone(), settings, stopping.clone());
     let holder = CitizenId::parse(HOLDER, cities.new.today()).unwrap();
     let mut watch = Box::pin(watches.open(transfer, holder, 0).await.unwrap());

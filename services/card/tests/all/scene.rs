@@ -7,10 +7,12 @@ use std::{
 
 use banqiao_card::{
     Application, Applied, Applies, CardConfig, CardNumber, Cards, Change, LineOutcome, LossReport,
-    LossTerms, Store, VerificationPolicy, Verify, WatchSettings, Watches, synthetic,
+    LossTerms, Store, VerificationPolicy, Verify, Watches, synthetic,
 };
 use banqiao_directory::{CityCode, ManualClock};
-use banqiao_kit::{CallError, Caller, DatabaseSettings, civil_date, mapping::Mapping};
+use banqiao_kit::{
+    CallError, Caller, DatabaseSettings, FollowSettings, civil_date, mapping::Mapping,
+};
 use banqiao_proto::card::v1::{
     self as proto, CardKey, CardRecord, CardState, IdentityVerification, ImportCardsRequest,
     LossKind, ReportLossRequest, ReportLossResponse, VerificationMethod, VerifyCardRequest,
@@ -187,7 +189,7 @@ impl Scene {
         self.cards.store().history(&number).await.unwrap()
     }
 
-    pub(crate) fn watches(&self, settings: WatchSettings) -> Watches {
+    pub(crate) fn watches(&self, settings: FollowSettings) -> Watches {
         Watches::new(self.cards.store().clone(), settings, self.stopping.clone())
     }
 }
@@ -282,7 +284,7 @@ pub(crate) fn loss(record: &CardRecord, kind: LossKind) -> ReportLossRequest {
 }
 
 /// Fast enough for a test, slow enough not to spin.
-pub(crate) const BRISK: WatchSettings = WatchSettings {
+pub(crate) const BRISK: FollowSettings = FollowSettings {
     poll: Duration::from_millis(10),
     heartbeat: Duration::from_secs(3600),
     limit: 4,

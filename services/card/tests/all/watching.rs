@@ -2,8 +2,8 @@
 
 use std::{pin::pin, time::Duration};
 
-use banqiao_card::{WatchFrom, WatchSettings};
-use banqiao_kit::CallError;
+use banqiao_card::parse_cursor;
+use banqiao_kit::{CallError, FollowFrom, FollowSettings};
 use banqiao_proto::card::v1::{CardState, LossKind, WatchCardStatesResponse};
 use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
@@ -24,8 +24,8 @@ async fn next(
         .unwrap()
 }
 
-fn from(cursor: &str) -> WatchFrom {
-    WatchFrom::parse(cursor).unwrap()
+fn from(cursor: &str) -> FollowFrom {
+    parse_cursor(cursor).unwrap()
 }
 
 pub(crate) async fn a_watch_resumes_after_its_cursor(scene: Scene) {
@@ -73,7 +73,7 @@ pub(crate) async fn a_watch_sees_the_changes_of_another_replica(scene: Scene) {
     let tasks = TaskTracker::new();
     let follower = watches.clone();
     tasks.spawn(async move { follower.follow().await });
-    let mut stream = pin!(watches.open(WatchFrom::Now).await.unwrap());
+    let mut stream = pin!(watches.open(FollowFrom::Now).await.unwrap());
     let first = next(&mut stream).await;
     assert_eq!((first.cursor.as_str(), first.change), ("4", None));
     for (record, kind) in [
@@ -90,11 +90,11 @@ pub(crate) async fn a_watch_sees_the_changes_of_another_replica(scene: Scene) {
 
 pub(crate) async fn silence_moves_only_the_cursor(scene: Scene) {
     scene.holders(1).await;
-    let settings = WatchSettings {
+    let settings = FollowSettings {
         heartbeat: Duration::from_millis(20),
         ..BRISK
     };
-    let mut stream = pin!(scene.watches(settings).open(WatchFrom::Now).await.unwrap());
+    let mut stream = pin!(scene.watches(settings).open(FollowFrom::Now).await.unwrap());
     for _ in 0..3 {
         let message = next(&mut stream).await;
         assert_eq!((message.cursor.as_str(), message.change), ("2", None));
@@ -106,9 +106,9 @@ pub(crate) async fn watches_are_bounded_and_end_with_the_service(scene: Scene) {
     let watches = scene.watches(BRISK);
     let mut open = Vec::new();
     for _ in 0..BRISK.limit {
-        open.push(Box::pin(watches.open(WatchFrom::Now).await.unwrap()));
+        open.push(Box::pin(watches.open(FollowFrom::Now).await.unwrap()));
     }
-    let refused = watches.open(WatchFrom::Now).await.err().unwrap();
+    let refused = watches.open(FollowFrom::Now).await.err().unwrap();
     assert!(matches!(
         refused,
         CallError::CallerRefused {
@@ -123,7 +123,7 @@ pub(crate) async fn watches_are_bounded_and_end_with_the_service(scene: Scene) {
         }
     ));
     open.pop();
-    open.push(Box::pin(watches.open(WatchFrom::Now).await.unwrap()));
+    open.push(Box::pin(watches.open(FollowFrom::Now).await.unwrap()));
     for stream in &mut open {
         next(stream).await;
     }
