@@ -1,17 +1,24 @@
-//! The service of applications as a process: what it answered stays when it is killed, and who may read the history of it.
+//! The service as a process: what it answered stays when it is killed, and who may read the history of it.
 
 use std::fs;
 
+use banqiao_card::eligibility::BENEFICIARY_COLUMNS;
 use banqiao_directory::Clock;
+use banqiao_kit::civil_date;
 use banqiao_proto::card::v1::{
-    IdentityVerification, LossKind, ReadCardHistoryRequest, ReplaceCardRequest, VerificationMethod,
+    IdentityVerification, InsuranceScheme, ListEligibilityHistoryRequest, LossKind,
+    ReadCardHistoryRequest, ReplaceCardRequest, VerificationMethod,
     card_life_service_client::CardLifeServiceClient,
+    eligibility_service_client::EligibilityServiceClient,
 };
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tonic_types::StatusExt;
 
 use crate::{
     certificates::{Certificates, ISSUER, WINDOW, lines, request},
     command_line::{Process, card, text},
+    eligibility::life,
+    entitlements::person,
     scene::{application, config_text, key, loss},
 };
 
@@ -111,4 +118,86 @@ async fn a_killed_process_has_kept_what_it_answered() {
         .await
         .unwrap();
     assert!(status.success(), "{log}");
+}
+
+/// Reports that a service of eligibility has not answered when it is killed are sent again: nothing is lost, and nothing is done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_has_kept_every_check_and_none_twice() {
+    const PEOPLE: u32 = 24;
+    let certificates = Certificates::of_qingdao();
+    let folder = certificates.folder.path().to_owned();
+    let config = config_text("sqlite://card.db").replace("\"warn\"", "\"info\"");
+    let config = format!("{config}[cities]\n371000 = \"weihai.jiaodong\"\n");
+    fs::write(folder.join("card.toml"), config).unwrap();
+    let today = civil_date(Clock::system().now_us());
+    let sheet = (0..PEOPLE).map(|index| format!("{},PENSION,PAYING,,{today}\n", person(index)));
+    let header = BENEFICIARY_COLUMNS.join(",");
+    fs::write(
+        folder.join("paid.csv"),
+        format!("{header}\n{}", sheet.collect::<String>()),
+    )
+    .unwrap();
+    let import = [
+        "benefits",
+        "import-beneficiaries",
+        "paid.csv",
+        "--config",
+        "card.toml",
+    ];
+    assert!(card(&import, &folder).status.success());
+    let client =
+        |address| EligibilityServiceClient::new(certificates.channel(address, &folder, "gateway"));
+    let mut waiting: Vec<_> = (0..PEOPLE).map(|index| life(index, today)).collect();
+    let mut answered = Vec::new();
+    for answers in [1, 4, 9] {
+        let (process, address) = tokio::task::block_in_place(|| Process::serve(&folder));
+        let shared = client(address);
+        let mut sent: FuturesUnordered<_> = waiting
+            .drain(..)
+            .map(|report| {
+                let mut client = shared.clone();
+                async move {
+                    (
+                        client.report_life(request(report.clone(), WINDOW)).await,
+                        report,
+                    )
+                }
+            })
+            .collect();
+        let mut outcomes: Vec<_> = (&mut sent).take(answers).collect().await;
+        tokio::task::block_in_place(|| process.kill());
+        outcomes.extend(sent.collect::<Vec<_>>().await);
+        for (outcome, report) in outcomes {
+            match outcome {
+                Ok(answer) => answered.push((report, answer.into_inner())),
+                Err(_) => waiting.push(report),
+            }
+        }
+    }
+    let (process, address) = tokio::task::block_in_place(|| Process::serve(&folder));
+    let mut client = client(address);
+    for (report, first) in answered {
+        let again = client.report_life(request(report, WINDOW)).await;
+        let again = again.unwrap().into_inner();
+        assert!(again.repeated);
+        assert_eq!(
+            (again.cursor, again.valid_until),
+            (first.cursor, first.valid_until)
+        );
+    }
+    for report in waiting {
+        client.report_life(request(report, WINDOW)).await.unwrap();
+    }
+    for index in 0..PEOPLE {
+        let history = ListEligibilityHistoryRequest {
+            social_security_number: person(index),
+            scheme: InsuranceScheme::Pension.into(),
+            cursor: String::new(),
+        };
+        let told = client
+            .list_eligibility_history(request(history, ISSUER))
+            .await;
+        assert_eq!(told.unwrap().into_inner().entries.len(), 1, "{index}");
+    }
+    tokio::task::block_in_place(|| process.kill());
 }

@@ -1,5 +1,7 @@
 //! People whom a city pays, in a bureau's own tables.
 
+use std::fs;
+
 use banqiao_card::{
     CARD_MAPPING, DOMAIN, LineOutcome, Store, StoreError,
     eligibility::{Eligibility, EligibilityServer, EligibilityTerms, EligibilityWatches, Swept},
@@ -7,22 +9,27 @@ use banqiao_card::{
 };
 use banqiao_kit::mapping::Mapping;
 use banqiao_proto::card::v1::{
-    Beneficiary, CampaignStatus, EligibilityResult, ListInvestigationsRequest, PaymentState,
+    Beneficiary, CampaignStatus, EligibilityResult, InsuranceScheme, ListInvestigationsRequest,
+    PaymentState, SummariseCampaignRequest, eligibility_service_client::EligibilityServiceClient,
     eligibility_service_server::EligibilityService,
 };
 use jiff::civil::date;
 use sqlx::PgConnection;
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::{
     bureau,
+    certificates::{Certificates, ISSUER, PATIENCE, request},
+    command_line::Process,
     eligibility::{
         counts, eligibility, import, life, paid, paused, reason, report, server, sign, suspect,
         verdict,
     },
     entitlements::{HALL, TODAY, WEIHAI, cities, from, person},
     mapping::{administrator, mismatches},
-    scene::{BRISK, Scene, qingdao},
+    postgres::Postgres,
+    scene::{BRISK, Scene, config_text, qingdao},
 };
 
 /// A row as the bureau has it: state, first day without payment, day by which a check is due.
@@ -336,4 +343,53 @@ pub(crate) async fn a_mapping_of_payments_is_checked_and_may_leave_imports_out(s
         assert!(found.starts_with(expected), "{expected}: {found}");
     }
     assert_eq!(found.len(), 3, "{found:#?}");
+}
+
+/// The sweep of a process, over the wire: nobody asks about the person.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_service_takes_over_what_the_bureaus_programs_write() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let url = postgres.create("bureau");
+    bureau::create(&url).await;
+    let certificates = Certificates::of_qingdao();
+    let folder = certificates.folder.path().to_owned();
+    let config = config_text(&url.replace("user=postgres", "user=card"))
+        .replacen("[identity]", "mapping = \"mapping.toml\"\n[identity]", 1)
+        .replace(
+            "[card]",
+            "schema = \"banqiao_card\"\n[eligibility]\nsweep = \"100ms\"\n[card]",
+        )
+        .replace("\"warn\"", "\"info\"");
+    fs::write(folder.join("card.toml"), config).unwrap();
+    fs::write(folder.join("mapping.toml"), bureau::MAPPING).unwrap();
+    let (process, address) = tokio::task::block_in_place(|| Process::serve(&folder));
+    let mut client =
+        EligibilityServiceClient::new(certificates.channel(address, &folder, "gateway"));
+    let mut bureau = bureau::connect(&url).await;
+    let people: Vec<_> = (0..3).map(person).collect();
+    pays(&mut bureau, &people, "110", "20261215").await;
+    let campaign = SummariseCampaignRequest {
+        month: "2026-12".to_owned(),
+        scheme: InsuranceScheme::Pension.into(),
+    };
+    let told = timeout(PATIENCE, async {
+        loop {
+            let told = client
+                .summarise_campaign(request(campaign.clone(), ISSUER))
+                .await;
+            let told = told.unwrap().into_inner();
+            if told.due > 0 {
+                return told;
+            }
+        }
+    });
+    assert_eq!(told.await.unwrap().due, 3);
+    let (status, log) = tokio::task::block_in_place(|| process.stop());
+    assert!(status.success(), "{log}");
+    assert!(
+        log.contains("taken over") && !log.contains(&people[0]),
+        "{log}"
+    );
 }
