@@ -163,6 +163,34 @@ fn a_city_adds_items_and_replaces_them() {
 }
 
 #[test]
+fn a_task_code_of_a_real_portal_is_taken_and_others_are_named() {
+    // 普通护照签发 in the portal of another province.
+    let real = "511A0116400001-511602000000-000-11511300008778693M-1-00";
+    let with_code = |code: &str| {
+        with(&own(
+            "CITY-1",
+            &format!("task_codes = {{ \"370200\" = \"{code}\" }}\n"),
+        ))
+    };
+    let catalogue = with_code(real).unwrap();
+    let id = ItemId::parse("CITY-1").unwrap();
+    let codes = &catalogue.item(&id, TODAY).unwrap().task_codes;
+    assert_eq!(codes[&"370200".parse().unwrap()], real);
+    for bad in [
+        real.to_lowercase(),
+        real.replace('-', "_"),
+        "7".repeat(65),
+        String::new(),
+    ] {
+        let faults = with_code(&bad).unwrap_err();
+        assert!(
+            faults[0].contains("item[0].task_codes: a code has"),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
 fn a_city_promises_less_time_than_others() {
     let item = shipped();
     let passport = item.item(&ItemId::parse("JD002").unwrap(), TODAY).unwrap();

@@ -18,7 +18,7 @@ use super::{
     rule,
 };
 use crate::{
-    case::{Case, CaseNumber},
+    case::{Case, CaseNumber, settle},
     cases::{CaseError, Cases},
     catalogue::{Call, Item, Material},
     store::{MaterialEntry, MaterialEntryKind, StoreError},
@@ -266,7 +266,7 @@ impl Materials {
         city: CityCode,
     ) -> Result<(), CallError> {
         let case = self.cases.visible(number, city).await?;
-        if case.state != CaseState::Received {
+        if !self.waits(&case) {
             return Ok(());
         }
         let shown = self.list(number, city).await?;
@@ -277,6 +277,14 @@ impl Materials {
             }
         }
         Ok(())
+    }
+
+    /// Whether a case waits for its acceptance, by the clock too: silence may have accepted it already.
+    fn waits(&self, case: &Case) -> bool {
+        let mut now = case.clone();
+        let calendar = self.cases.calendars().current();
+        settle(&mut now, &calendar, self.cases.clock().now_us());
+        now.state == CaseState::Received
     }
 
     /// Refuses to accept a case that lacks a required material. What a data call may verify, and was not asked about yet, is asked
@@ -292,7 +300,7 @@ impl Materials {
     ) -> Result<(), CallError> {
         let case = self.cases.visible(number, city).await?;
         // In another state the table of transitions answers, or the first answer is given again.
-        if case.state != CaseState::Received {
+        if !self.waits(&case) {
             return Ok(());
         }
         let mut missing = Vec::new();

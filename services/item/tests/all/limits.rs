@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use banqiao_item::{CaseNumber, Due};
+use banqiao_item::{CaseNumber, Due, Materials};
 use banqiao_kit::civil_date;
 use banqiao_proto::item::v1::{
     ActOnCaseRequest, ActorRole,
@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 
 use crate::{
     calendars::YEAR_2027,
-    scene::{DAY, MOVE, NOON, PASSPORT, QINGDAO, QUERY, Scene, WEIHAI, full, refusal},
+    materials::caller,
+    scene::{DAY, MOVE, NOON, PASSPORT, QINGDAO, QUERY, Scene, WEIHAI, city, full, refusal},
 };
 
 /// The last day of a limit of a case.
@@ -35,7 +36,10 @@ pub(crate) async fn silence_accepts_from_the_day_of_receipt(scene: Scene) {
     scene.cases.run_clocks().await.unwrap();
     assert_eq!(scene.state(number).await, S::Received);
     scene.clock.advance_us(1);
-    // Whoever acts first finds the case accepted, sweep or no sweep.
+    // Whoever acts first finds the case accepted, sweep or no sweep; it is not the materials that stand in the way then.
+    let (materials, window) = (Materials::new(scene.cases.clone(), None), caller());
+    let accepting = materials.check_acceptance(number, &window, city(QINGDAO));
+    accepting.await.unwrap();
     assert_eq!(
         refusal(
             scene
