@@ -7,8 +7,9 @@
 //! ```
 //!
 //! 社会保险经办条例 art. 26: payments stop only after 调查核实, by a decision of the paying bureau. So nothing here stops one. The state
-//! of a payment comes in by [`Eligibility::import`] alone, from the bureau's own records; a sign of loss opens an
-//! investigation; and what goes out about payments is only the instruction to resume one.
+//! of a payment comes in by [`Eligibility::import`] from the bureau's own records, or is read in the bureau's own tables, into which a
+//! check writes the day by which the next one is due and nothing else; a sign of loss opens an investigation; and what goes out about
+//! payments is only the instruction to resume one.
 
 mod campaign;
 mod decide;
