@@ -380,13 +380,12 @@ fn snapshot(
                 source,
             })?;
     }
-    let remote = directory.cities().iter().filter_map(|city| {
-        Some((
-            city.code,
-            Arc::new(state::load_catalog(&parts.names.state, city.code)?),
-        ))
-    });
-    let remote: HashMap<_, _> = remote.collect();
+    let mut remote = HashMap::new();
+    for city in directory.cities() {
+        if let Some(kept) = state::load_catalog(&parts.names.state, city.code, &remote) {
+            remote.insert(city.code, Arc::new(kept));
+        }
+    }
     let grants = GrantSet::new([]);
     Ok(Snapshot {
         envelope: envelope.to_json().unwrap_or_default().into(),

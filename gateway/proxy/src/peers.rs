@@ -167,17 +167,14 @@ async fn fetch_catalog(
     client: &mut PeerClient,
 ) -> Result<bool, PeerError> {
     let entries = client.ask(GetCatalogRequest {}).await?.entries;
-    let held = shared.rights.snapshot().remote.get(&city.code).cloned();
+    let remote = Arc::clone(&shared.rights.snapshot().remote);
     let mut sets: HashMap<[u8; 32], Vec<u8>> = HashMap::new();
     for entry in &entries {
         let digest = digest(entry, city)?;
         if sets.contains_key(&digest) {
             continue;
         }
-        let known = held
-            .as_ref()
-            .and_then(|held| held.catalog().set_by_digest(&digest));
-        let bytes = match known {
+        let bytes = match known(&remote, &digest) {
             Some(set) => set.bytes().to_vec(),
             None => {
                 client
@@ -195,13 +192,14 @@ async fn fetch_catalog(
     }
     // Descriptors of a stranger take their time: not on the thread that carries calls.
     let (entries, sets) = (Arc::new(entries), Arc::new(sets));
-    let work = (Arc::clone(&entries), Arc::clone(&sets), held.clone());
-    let next = tokio::task::spawn_blocking(move || assemble(&work.0, &work.1, work.2.as_deref()));
+    let work = (Arc::clone(&entries), Arc::clone(&sets), Arc::clone(&remote));
+    let next = tokio::task::spawn_blocking(move || assemble(&work.0, &work.1, &work.2));
     let next = next
         .await
         .ok()
         .flatten()
         .ok_or(PeerError::Malformed { city: city.code })?;
+    let held = remote.get(&city.code);
     if held.is_some_and(|held| held.same_as(&next)) {
         return Ok(false);
     }
@@ -224,11 +222,21 @@ fn digest(entry: &CatalogEntry, city: &City) -> Result<[u8; 32], PeerError> {
         .map_err(malformed)
 }
 
-/// A catalogue of exactly the services that the entries name. A set that is held already is not decoded again.
+/// The catalogue that each other city has shown.
+type Remote = HashMap<CityCode, Arc<Carried>>;
+
+/// A set that any city has shown: cities that provide the same services describe them by the same set.
+fn known<'r>(remote: &'r Remote, digest: &[u8; 32]) -> Option<&'r Arc<ServiceSet>> {
+    let mut catalogs = remote.values().map(|carried| carried.catalog());
+    catalogs.find_map(|catalog| catalog.set_by_digest(digest))
+}
+
+/// A catalogue of exactly the services that the entries name. A set that is held already, of whatever city, is not decoded
+/// again.
 pub(crate) fn assemble(
     entries: &[CatalogEntry],
     sets: &HashMap<[u8; 32], Vec<u8>>,
-    held: Option<&Carried>,
+    remote: &Remote,
 ) -> Option<Carried> {
     let mut clients = HashMap::new();
     let mut services: HashMap<[u8; 32], Vec<&str>> = HashMap::new();
@@ -244,9 +252,9 @@ pub(crate) fn assemble(
     }
     let mut restricted = Vec::new();
     for (digest, names) in services {
-        let known = held.and_then(|held| held.catalog().set_by_digest(&digest));
-        // It was cut to what the city showed until now.
-        let set = match known.and_then(|set| set.whole().restrict(&names).ok()) {
+        // It was cut to what that city has shown.
+        let held = known(remote, &digest).map(|set| set.whole());
+        let set = match held.and_then(|set| set.restrict(&names).ok()) {
             Some(set) => set,
             None => {
                 let set = ServiceSet::decode_offered(sets.get(&digest)?).ok()?;

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use banqiao_directory::CityCode;
@@ -69,8 +70,12 @@ pub(crate) fn save_catalog(
     }
 }
 
-/// The kept catalogue of a city, if there is a whole one.
-pub(crate) fn load_catalog(state: &Path, city: CityCode) -> Option<Carried> {
+/// The kept catalogue of a city, if there is a whole one. What `remote` holds already is not decoded again.
+pub(crate) fn load_catalog(
+    state: &Path,
+    city: CityCode,
+    remote: &HashMap<CityCode, Arc<Carried>>,
+) -> Option<Carried> {
     let folder = state.join("catalog").join(city.as_str());
     let list = GetCatalogResponse::decode(&*fs::read(folder.join("entries.binpb")).ok()?).ok()?;
     let mut sets = HashMap::new();
@@ -82,7 +87,7 @@ pub(crate) fn load_catalog(state: &Path, city: CityCode) -> Option<Carried> {
         }
         sets.insert(digest, bytes);
     }
-    peers::assemble(&list.entries, &sets, None)
+    peers::assemble(&list.entries, &sets, remote)
 }
 
 fn set_name(digest: &[u8; 32]) -> String {
