@@ -567,6 +567,8 @@ impl Gateway {
     pub fn start(&mut self) -> Result<()> {
         let arguments = ["gateway", "--config", "gateway.toml"];
         let log = self.folder.join("gateway.log");
+        // One that runs still holds the ledger's database: it ends before the next one asks for it.
+        self.process = None;
         self.process = Some(Process::start(
             &program("banqiao")?,
             &arguments,
