@@ -37,13 +37,16 @@ impl Unit {
     }
 }
 
-/// A round number that is not below a value: 1, 2 or 5 times a power of ten.
-fn round_up(value: i64) -> i64 {
+/// The end of a scale that is not below a value: four times 1, 2 or 5 by powers of ten, or 25 and its multiples by ten, so that each of its
+/// quarters is a whole and round number.
+fn scale_end(value: i64) -> i64 {
+    let quarter = value.saturating_add(3) / 4;
     let mut power = 1;
     loop {
-        for step in [1, 2, 5] {
-            if power * step >= value {
-                return power * step;
+        for tenths in [10, 20, 25, 50] {
+            let step = power * tenths / 10;
+            if power * tenths % 10 == 0 && step >= quarter {
+                return step * 4;
             }
         }
         power *= 10;
@@ -56,7 +59,7 @@ pub(super) fn columns(title: &str, labels: &[&str], series: &[Series<'_>], unit:
         .iter()
         .flat_map(|series| series.values.iter().flatten());
     let most = match unit {
-        Unit::Count => round_up(values.copied().max().unwrap_or(0).max(1)),
+        Unit::Count => scale_end(values.copied().max().unwrap_or(0).max(1)),
         Unit::Hundredths => 10_000,
     };
     let mut svg = open(title, HEIGHT);
@@ -163,17 +166,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scales_end_at_round_numbers() {
+    fn scales_end_at_round_numbers_and_so_do_their_quarters() {
         for (value, end) in [
-            (1, 1),
-            (2, 2),
-            (3, 5),
-            (6, 10),
+            (1, 4),
+            (4, 4),
+            (5, 8),
             (11, 20),
-            (49, 50),
+            (49, 80),
+            (81, 100),
+            (101, 200),
             (1_001, 2_000),
         ] {
-            assert_eq!(round_up(value), end);
+            assert_eq!(scale_end(value), end);
+        }
+        let series = Series {
+            name: "n",
+            values: vec![Some(1)],
+        };
+        let svg = columns("t", &["a"], &[series], Unit::Count);
+        for quarter in 0..=4 {
+            let label = format!("class=\"scale\">{quarter}</text>");
+            assert_eq!(svg.matches(&label).count(), 1, "{svg}");
         }
     }
 
