@@ -81,6 +81,10 @@ impl GatewayCommand {
         let tasks = TaskTracker::new();
         let control = gateway.control().clone();
         let telemetry = Arc::new(telemetry);
+        // Before readiness can be read: who is told that the gateway is ready may ask it anything.
+        admin::start(&config, control.clone(), &tasks, &stop)
+            .await
+            .context("admin listener")?;
         if let Some(address) = config.listeners.ops {
             let listener = TcpListener::bind(address)
                 .await
@@ -91,9 +95,6 @@ impl GatewayCommand {
             });
             tasks.spawn(ops::serve(listener, tells, tasks.clone(), stop.clone()));
         }
-        admin::start(&config, control.clone(), &tasks, &stop)
-            .await
-            .context("admin listener")?;
         tokio::select! {
             () = signalled() => tracing::info!("asked to stop"),
             () = exit_with_parent(), if self.exit_with_parent => tracing::info!("the parent is gone"),
