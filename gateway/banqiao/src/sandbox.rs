@@ -12,6 +12,7 @@ mod program;
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,7 +26,7 @@ pub use program::Program;
 
 /// Ports that one city takes: client, inter-city, ops, and those of its services: cards, laboratories, items.
 const PORTS: u16 = 6;
-/// Where ports of a sandbox are looked for when none is named: above those of most servers.
+/// Above the ports of most servers.
 const LOWEST_PORT: u16 = 11_000;
 
 /// What a sandbox is to hold.
@@ -202,17 +203,24 @@ fn choose_ports(before: Option<&[u16]>, base: u16, cities: usize) -> Result<Vec<
             return Ok(ports);
         }
     }
+    let ports = server_ports();
     // Sandboxes that start at once begin at different blocks.
-    let blocks = (connection_ports().saturating_sub(LOWEST_PORT) / wanted).max(1);
+    let blocks = (ports.end.saturating_sub(ports.start) / wanted).max(1);
     let begin = u16::try_from(std::process::id() % u32::from(blocks)).unwrap_or_default();
     (0..blocks)
-        .map(|turn| LOWEST_PORT + (begin + turn) % blocks * wanted)
+        .map(|turn| ports.start + (begin + turn) % blocks * wanted)
         .find_map(block)
         .with_context(|| {
-            format!(
-                "no {wanted} ports in a row are free on 127.0.0.1: name the first with --base-port"
-            )
+            let Range { start, end } = ports;
+            format!("no {wanted} ports in a row are free on 127.0.0.1 from {start} to {end}")
         })
+}
+
+/// Where ports of a sandbox are looked for when none is named: those that the system gives to no connection, unless it keeps hardly any.
+fn server_ports() -> Range<u16> {
+    let end = connection_ports();
+    let few = end < LOWEST_PORT + 1_000;
+    LOWEST_PORT..if few { u16::MAX } else { end }
 }
 
 /// The lowest port that the system gives to connections (`ip_local_port_range` of ip(7)).
@@ -259,14 +267,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_of_servers_are_none_that_connections_are_given() {
+    fn ports_are_none_that_connections_are_given() {
         for base in [0, 17_020] {
             let ports = choose_ports(None, base, 5).unwrap();
             assert_eq!(ports.len(), 30);
-            assert!(
-                ports.iter().all(|port| *port < connection_ports()),
-                "{ports:?}"
-            );
+            let fit = |port| server_ports().contains(port);
+            assert!(ports.iter().all(fit), "{ports:?}");
         }
     }
 
