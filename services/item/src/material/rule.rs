@@ -44,7 +44,8 @@ pub(super) const NOT_TO_BE_ASKED: Refusal = Refusal::conflict(
     .remedy("rest the decision on the exchange that the list of materials names"),
 );
 pub(super) const MISSING: Refusal = Refusal::conflict(
-    Rule::quoted(
+    // That a complete application is accepted is law; which materials are required, and that a data call stands for one, is ours.
+    Rule::design(
         "MATERIALS_MISSING",
         "a case is accepted when every required material was uploaded, or a data call verified what it would prove",
         "行政许可法 art. 32",
