@@ -8,7 +8,7 @@ use banqiao_tests::{
     wire::{Caller, Head, Message},
 };
 
-/// Of the 128 MiB that a gateway may take, 32 are left for the pages of the program, of which a release has about 20.
+/// Of the 128 MiB that a gateway may take, 32 are left for the pages of the program.
 const LIMIT: u64 = 96 << 20;
 const CONNECTIONS: usize = 1_000;
 const MEBIBYTE: u32 = 1 << 20;
